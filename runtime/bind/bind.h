@@ -1,0 +1,24 @@
+/* What every binding uses. A bind/lua_X.c reads in one order: header comment, argument parsing and
+ * op start, done, cancel, free, luaL_Reg, luaopen_. modules.c is the table of them. */
+#pragma once
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "core/err.h"
+#include "vm/op.h"
+#include "vm/task.h"
+#include "vm/value.h"
+
+/* Seconds >= 0 (at most a year); raises an argument error. */
+double kt_check_duration(lua_State *L, int arg);
+/* Integral number within +-2^53; raises. */
+long long kt_check_int(lua_State *L, int arg);
+/* opts.<name> of the table at arg (absent or nil table: the default). */
+double kt_opt_number(lua_State *L, int arg, const char *name, double fallback);
+bool kt_opt_bool(lua_State *L, int arg, const char *name, bool fallback);
+const char *kt_opt_string(lua_State *L, int arg, const char *name, const char *fallback);
+
+/* Put every module of modules.c into package.preload of a host or analyst state. */
+void kt_modules_preload(lua_State *L);

@@ -1,0 +1,39 @@
+/* A Lua state with its limits. The only file that makes a lua_State is vm.c.
+ *
+ * Memory: the cap holds only while script code runs (vm->enforce, set around lua_resume), so that
+ * a host push never fails; a script at the cap gets Lua's "not enough memory", and its run ends
+ * with memory_limit. Time: see hook.h. */
+#pragma once
+
+#include <lua.h>
+#include <uv.h>
+
+#include "core/err.h"
+
+enum kt_vm_kind {
+    KT_VM_HOST,   /* trusted, JIT, all libraries, no cap */
+    KT_VM_SCRIPT, /* a tenant's: no jit, ffi, io, os, debug, package; capped */
+    KT_VM_ANALYST /* the one of an analyst process: JIT, no io, os, debug for rules */
+};
+
+struct kt_vm {
+    lua_State *L;
+    enum kt_vm_kind kind;
+    uv_loop_t *loop;
+    size_t used, peak, cap; /* bytes; cap 0: none */
+    bool enforce;
+    int tasks;      /* live tasks of this state */
+    void *hook;     /* hook.c's */
+    struct kt_vm *prev, *next;
+};
+
+/* cap in bytes, 0 for none. Libraries as the kind says, opened and sandboxed. */
+struct kt_vm *kt_vm_new(uv_loop_t *loop, enum kt_vm_kind kind, size_t cap, struct kt_error *err);
+/* Hard-cancels its tasks, then closes the state. */
+void kt_vm_free(struct kt_vm *vm);
+struct kt_vm *kt_vm_of(lua_State *L); /* the vm of any thread of its state */
+/* Run fn(L, ud) protected. For every entry into a state that is not a task's resume. */
+int kt_vm_call(struct kt_vm *vm, int (*fn)(lua_State *L, void *ud), void *ud, struct kt_error *err);
+/* Host-driven collection while idle; returns true when a cycle ended. */
+bool kt_vm_gc_step(struct kt_vm *vm, int kib);
+int kt_vm_count(void);
