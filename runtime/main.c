@@ -1,7 +1,78 @@
-/* The command line. */
+/* The command line: `kontor NAME …`. Commands in C are in the table; every other one is
+ * lua/cli/NAME.lua, which returns function(args) -> exit code and runs as a task.
+ * Exit codes: 0 done, 1 failed, 2 usage. */
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-int main(void) {
-    fprintf(stderr, "kontor: no commands yet\n");
+#include "core/clock.h"
+#include "core/config.h"
+#include "core/fault.h"
+#include "core/home.h"
+#include "core/log.h"
+
+#define VERSION "0.1.0"
+
+static const char usage[] =
+    "usage: kontor COMMAND [ARGUMENT…]\n"
+    "\n"
+    "  kontor COMMAND --help   what the command takes\n"
+    "  kontor --version\n"
+    "\n"
+    "Variables, read from the environment, else from .env in the working folder:\n";
+
+static int help(FILE *to) {
+    fputs(usage, to);
+    for (int i = 0; i < kt_config_count; i++)
+        fprintf(to, "  %-24s %s\n", kt_config_vars[i].name, kt_config_vars[i].doc);
+    return to == stdout ? 0 : 2;
+}
+
+/* Configuration, clock and fault points: what every command begins with. */
+static int prepare(void) {
+    struct kt_buf faults = KT_BUF_INIT;
+    struct kt_error err;
+    if (kt_config_load(".env", &faults) != 0) {
+        fprintf(stderr, "kontor: the configuration has faults:\n%s", kt_buf_cstr(&faults));
+        kt_buf_free(&faults);
+        return 2;
+    }
+    kt_buf_free(&faults);
+    kt_log_level((enum kt_level)kt_log_level_of(kt_config_text("KONTOR_LOG_LEVEL")));
+    if (!kt_clock_from_env()) {
+        fputs("kontor: KONTOR_TEST_CLOCK is no RFC 3339 time\n", stderr);
+        return 2;
+    }
+    const char *faults_armed = getenv("KONTOR_FAULT");
+    if (faults_armed != NULL && kt_fault_arm_text(faults_armed, &err) != 0) {
+        fprintf(stderr, "kontor: %s\n", err.message);
+        return 2;
+    }
+    return 0;
+}
+
+static int run(const char *name, int argc, char **argv) {
+    (void)argc;
+    (void)argv;
+    fprintf(stderr, "kontor: there is no command %s; see kontor --help\n", name);
     return 2;
+}
+
+int main(int argc, char **argv) {
+    signal(SIGPIPE, SIG_IGN); /* a peer that goes away is an error of its write, not our end */
+    if (argc < 2)
+        return help(stderr);
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("kontor " VERSION);
+        return 0;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
+        return help(stdout);
+    int rc = prepare();
+    if (rc == 0)
+        rc = run(argv[1], argc - 2, argv + 2);
+    kt_log_close();
+    kt_config_free();
+    return rc;
 }

@@ -1,10 +1,14 @@
 /* Log lines: ts=… level=… event=… request_id=… project_id=… execution_id=… msg="…" key="…"
  *
  * Any thread may log. Values are quoted and escaped, so that a value never makes a second line;
- * lines go to stderr and to the file that kt_log_open named. */
+ * lines go to stderr and to the file that kt_log_open named. A line is one write to a file opened
+ * for appending, so that several processes may share it. A value longer than KT_LOG_VALUE_MAX is
+ * cut and ends with "…". Secrets and prompts are the caller's to leave out. */
 #pragma once
 
 #include "core/err.h"
+
+#define KT_LOG_VALUE_MAX 2000
 
 enum kt_level { KT_DEBUG, KT_INFO, KT_WARN, KT_ERROR };
 
@@ -12,10 +16,27 @@ enum kt_level { KT_DEBUG, KT_INFO, KT_WARN, KT_ERROR };
 void kt_log_level(enum kt_level level);
 /* Append to `path` too (made when absent); NULL: stderr alone. */
 int kt_log_open(const char *path, struct kt_error *err);
-/* Open the file again after it was moved away (USR1). */
+/* Open the files again after they were moved away (USR1). */
 void kt_log_reopen(void);
 void kt_log_close(void);
 
 /* One line. `fields` are pairs name, value, closed by NULL; a NULL value leaves the pair out:
  *     kt_log(KT_WARN, "worker.killed", "worker", name, "reason", why, NULL); */
 void kt_log(enum kt_level level, const char *event, ...) __attribute__((sentinel));
+
+struct kt_log_field {
+    const char *name;
+    const char *value; /* NULL leaves the pair out */
+    size_t len;
+};
+/* The same with an array, for the binding. */
+void kt_log_fields(enum kt_level level, const char *event, const struct kt_log_field *fields,
+                   int count);
+
+/* "debug", "info", "warn", "error"; -1 when it is none of these. */
+int kt_log_level_of(const char *name);
+
+/* logs/executions.log: one line a change of status, `ts=…` and the fields as given, to this file
+ * alone. Without kt_log_open_executions the lines go to stderr. */
+int kt_log_open_executions(const char *path, struct kt_error *err);
+void kt_log_execution(const struct kt_log_field *fields, int count);

@@ -1,0 +1,55 @@
+/* The table of configuration variables: a variable is here when it works. `.env.example` lists the
+ * same ones and tests/integration/test_config.py shows the effect of each. */
+#include <string.h>
+
+#include "core/config.h"
+#include "core/log.h"
+
+static const char *check_level(const char *text) {
+    return kt_log_level_of(text) >= 0 ? NULL : "is not one of debug, info, warn, error";
+}
+
+/* Names of databases are file names, and prefix + project id (at most 48) stays below 64 bytes. */
+static const char *check_name(const char *text) {
+    if (strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-_") != strlen(text))
+        return "has other characters than a-z, 0-9, - and _";
+    if (*text == '-')
+        return "begins with -";
+    return strlen(text) <= 48 ? NULL : "is longer than 48 bytes";
+}
+
+static const char *check_prefix(const char *text) {
+    const char *fault = check_name(text);
+    if (fault != NULL)
+        return fault;
+    return strlen(text) <= 15 ? NULL : "is longer than 15 bytes";
+}
+
+static const char *check_hosts(const char *text) {
+    return strpbrk(text, " \t/@\"'") == NULL ? NULL : "is not a list of host names joined by commas";
+}
+
+const struct kt_config_var kt_config_vars[] = {
+    {"KONTOR_LISTEN", KT_CONFIG_ADDRESS, "127.0.0.1:8000", 0, 0, NULL,
+     "Address and port to serve on. Anything but a loopback address needs KONTOR_DEV=1."},
+    {"KONTOR_DATA_DIR", KT_CONFIG_TEXT, "./data", 0, 0, NULL,
+     "Folder of the embedded store, the admin socket and the caches. One service at a time."},
+    {"KONTOR_WORKERS", KT_CONFIG_INT, "1", 1, 64, NULL,
+     "Worker processes. One is right for the embedded store."},
+    {"KONTOR_LOG_LEVEL", KT_CONFIG_TEXT, "info", 0, 0, check_level,
+     "Lowest level that is logged: debug, info, warn, error."},
+    {"KONTOR_LOG_DIR", KT_CONFIG_TEXT, "./logs", 0, 0, NULL,
+     "Folder of app.log and executions.log; USR1 reopens them."},
+    {"KONTOR_DEV", KT_CONFIG_BOOL, "0", 0, 0, NULL,
+     "Development: files under agents/ are watched and win over master data."},
+    {"KONTOR_HOSTS", KT_CONFIG_TEXT, "", 0, 0, check_hosts,
+     "More host names to answer for, joined by commas, beside the loopback names."},
+    {"KONTOR_HOME", KT_CONFIG_TEXT, "", 0, 0, NULL,
+     "Folder that holds lua/, agents/ and migrations/; found beside the program when unset."},
+    {"MASTER_DATABASE_NAME", KT_CONFIG_TEXT, "ktern-masterdb", 0, 0, check_name,
+     "Name of the master database."},
+    {"PROJECT_DATABASE_PREFIX", KT_CONFIG_TEXT, "ktern-project-", 0, 0, check_prefix,
+     "What stands before a project's id in the name of its database."},
+};
+
+const int kt_config_count = sizeof kt_config_vars / sizeof kt_config_vars[0];
