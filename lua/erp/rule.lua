@@ -1,0 +1,43 @@
+--- Runs one rule over a data set: evaluability (erp-rules.md 2.9), severity, keys, order, hashes.
+--
+-- DECLARATION of a rule script (data, except run):
+--   rule{
+--     id = "IMT-007", title = "Duplicate invoice, exact", category = "invoice_matching",
+--     params = { scope = {"enum", "company", values = {"company", "group"}},   -- {type, default}
+--                min_gross = {"decimal", "0"}, horizon_days = {"integer", 30}, -- default nil = NULL
+--                include_parked = {"flag", false}, reasons = {"list", {"a"}} },
+--         types: decimal (p.x is a Decimal), integer, flag, enum, text, list, bands. Every rule also
+--         has min_impact {"decimal", "0"} and sev_bands (below) without declaring them.
+--     requires = { "invoice.vendor_id", {any = {"gl_item.clearing_date", "gl_item.open_doc"}}, "vendor" },
+--         each entry: "table", "table.column", {any = {entry, …}}, {all = {entry, …}} or a
+--         function(p) returning such a list. Keys of a table named are required too.
+--     reasons = { {"exact", needs = {"invoice.reference"}}, {"no_reference"} },   in order of precedence
+--     reads = { "invoice_line" },        tables that evidence reads besides (for t and input_hash)
+--     run = function(t, p, emit) … end }
+--
+-- FINDING:
+--   emit{ key = {v, …}, overlap = {"INV", v, …}?,        values: text, integer, nil; dates by t.iso
+--         reason = "exact", kind = "cash", impact = Decimal, currency = "USD"?, (default: t.currency_cc)
+--         severity = {step = -1, floor = "high", level = "critical"}?   level replaces S
+--         evidence = {name = text|number|boolean|Decimal|list|map}, explanation = "…" }
+--   A key part that is nil: use rule.NULL-free lists by giving key_n = number of parts.
+--
+-- FOR THE CALLER (erp.analyst):
+--   R = require "erp.rule"
+--   decl, err = R.declare(decl)                        checks the shape of a declaration
+--   params, err = R.params(decl, overrides)            {name = text|number|…}: "5", 5, true, nil; effective
+--   R.canonical_params(decl, params) -> JSON text      (section 0: hashes)
+--   result = R.run(decl, data, {params = params, version = sha256 of the script})
+--       result = {rule_id, version, as_of, params, status, not_run = {{reason, missing = {…}}, …},
+--                 population, findings = {…}, suppressed, skipped = {reason = n}, warnings = {…}, error?}
+--       finding = {rule_id, finding_key, reason, severity, impact = {amount, currency, amount_rc, kind},
+--                  evidence, overlap_key, explanation, rank = {severity 0..3, |amount_rc| Decimal or nil}}
+--       findings are sorted as section 0 says; amounts are decimal texts, rounded; dates are texts.
+--   R.status(decl, data, params) -> "ok"|"partial"|"not_evaluable", not_run
+--   R.sort(findings)                                   the order of section 0 over several rules too
+--   R.tables(decl) -> {"invoice", "invoice_line"}      sorted; what input_hash names
+--   R.input_hash{as_of="2014-09-30", mapping=hex, params=hex, rule=id, script=hex, tables={["invoice.csv"]=hex}} -> hex
+
+local M = {}
+
+return M
