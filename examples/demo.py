@@ -7,6 +7,7 @@ standard library and `websockets`.
 """
 import argparse
 import asyncio
+import decimal
 import json
 import pathlib
 import sys
@@ -114,7 +115,7 @@ async def follow(base, execution_id):
 
 
 def money(amount):
-    return f"{float(amount):,.2f}"
+    return f"{decimal.Decimal(amount):,.2f}"
 
 
 def print_report(report):
@@ -122,7 +123,7 @@ def print_report(report):
     print(f"\nExceptions at {report['as_of']}, amounts in {currency}\n")
     print(f"{'category':<20}{'found':>6}" + "".join(f"{s:>10}" for s in SEVERITIES) + "   impact by kind")
     for category, summary in report["summary"]["by_category"].items():
-        impact = "  ".join(f"{kind} {money(amount)}" for kind, amount in summary["impact_by_kind"].items() if float(amount))
+        impact = "  ".join(f"{kind} {money(amount)}" for kind, amount in summary["impact_by_kind"].items() if decimal.Decimal(amount))
         print(f"{category:<20}{summary['count']:>6}"
               + "".join(f"{summary['by_severity'].get(s, 0):>10}" for s in SEVERITIES) + f"   {impact}")
     total = report["summary"]["total"]
