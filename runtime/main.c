@@ -11,6 +11,7 @@
 #include "core/fault.h"
 #include "core/home.h"
 #include "core/log.h"
+#include "core/supervisor.h"
 
 #define VERSION "0.1.0"
 
@@ -55,6 +56,8 @@ static int prepare(void) {
 static int run(const char *name, int argc, char **argv) {
     (void)argc;
     (void)argv;
+    if (strcmp(name, "serve") == 0)
+        return kt_supervisor_run();
     fprintf(stderr, "kontor: there is no command %s; see kontor --help\n", name);
     return 2;
 }

@@ -36,6 +36,8 @@ const struct kt_config_var kt_config_vars[] = {
      "Folder of the embedded store, the admin socket and the caches. One service at a time."},
     {"KONTOR_WORKERS", KT_CONFIG_INT, "1", 1, 64, NULL,
      "Worker processes. One is right for the embedded store."},
+    {"KONTOR_DRAIN_SECONDS", KT_CONFIG_INT, "25", 0, 3600, NULL,
+     "Seconds that requests and runs get to end on TERM and HUP."},
     {"KONTOR_LOG_LEVEL", KT_CONFIG_TEXT, "info", 0, 0, check_level,
      "Lowest level that is logged: debug, info, warn, error."},
     {"KONTOR_LOG_DIR", KT_CONFIG_TEXT, "./logs", 0, 0, NULL,
