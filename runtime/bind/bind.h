@@ -1,11 +1,13 @@
 /* What every binding uses. A bind/lua_X.c reads in one order: header comment, argument parsing and
- * op start, done, cancel, free, luaL_Reg, luaopen_. modules.c is the table of them. */
+ * op start, done, cancel, free, luaL_Reg, luaopen_. modules.h is the table of them. */
 #pragma once
 
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
 
+#include "bind/modules.h"
+#include "core/buf.h"
 #include "core/err.h"
 #include "vm/op.h"
 #include "vm/task.h"
@@ -15,10 +17,17 @@
 double kt_check_duration(lua_State *L, int arg);
 /* Integral number within +-2^53; raises. */
 long long kt_check_int(lua_State *L, int arg);
-/* opts.<name> of the table at arg (absent or nil table: the default). */
+/* opts.<name> of the table at arg (absent or nil table: the default); a wrong type raises. */
 double kt_opt_number(lua_State *L, int arg, const char *name, double fallback);
 bool kt_opt_bool(lua_State *L, int arg, const char *name, bool fallback);
 const char *kt_opt_string(lua_State *L, int arg, const char *name, const char *fallback);
 
-/* Put every module of modules.c into package.preload of a host or analyst state. */
+/* The view that value.view made; raises. It lives as long as the process: any thread may use it. */
+const struct kt_view *kt_check_view(lua_State *L, int arg);
+
+/* An empty buffer of the loop's thread, for text that is pushed before the function returns; what
+ * raises in between loses nothing. */
+struct kt_buf *kt_scratch(void);
+
+/* Put every module of modules.h into package.preload of a host or analyst state. */
 void kt_modules_preload(lua_State *L);

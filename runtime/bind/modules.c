@@ -1,18 +1,11 @@
-/* The table of Lua modules written in C. One line a module, sorted by name. */
+/* Puts the modules of modules.h where require finds them. */
 #include "bind/bind.h"
-
-#define MODULES(X)                                                                                 \
-    X("json", luaopen_json)
-
-#define X(name, open) int open(lua_State *L);
-MODULES(X)
-#undef X
 
 static const luaL_Reg modules[] = {
 #define X(name, open) {name, open},
-    MODULES(X)
+    KT_MODULES(X)
 #undef X
-    {NULL, NULL}};
+        {NULL, NULL}};
 
 void kt_modules_preload(lua_State *L) {
     lua_getglobal(L, "package");

@@ -21,10 +21,10 @@ struct kt_task;
 struct kt_op;
 
 struct kt_op_class {
-    const char *name;                /* "timer.sleep", seen by the console */
-    size_t size;                     /* of the structure that begins with struct kt_op */
-    void (*cancel)(struct kt_op *);  /* stop the work soon; idempotent; NULL: nothing to stop */
-    void (*free)(struct kt_op *);    /* release what the op holds, not the op itself; may be NULL */
+    const char *name;               /* "timer.sleep", seen by the console */
+    size_t size;                    /* of the structure that begins with struct kt_op */
+    void (*cancel)(struct kt_op *); /* stop the work soon; idempotent; NULL: nothing to stop */
+    void (*free)(struct kt_op *);   /* release what the op holds, not the op itself; may be NULL */
 };
 
 /* Pushes the results on L and returns how many. Runs just before the task goes on, protected. */
@@ -33,6 +33,7 @@ typedef int (*kt_push_fn)(lua_State *L, struct kt_op *op);
 struct kt_op {
     const struct kt_op_class *class;
     struct kt_task *task; /* NULL once nobody waits any more */
+    lua_State *L;         /* the thread that called; dead once task is NULL */
     kt_push_fn push;
     struct kt_error error; /* what the ready-made kt_op_fail pushes */
     bool settled;

@@ -1,0 +1,480 @@
+/* Tasks and the run queue. */
+#include "vm/task.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "vm/hook.h"
+
+#define TURN_NS 8000000ull /* of one drain, then the loop gets its turn */
+#define GRACE_MS 2000      /* between soft and hard cancel */
+
+struct queue {
+    uv_loop_t *loop;
+    uv_check_t check; /* drains, after the loop has polled */
+    uv_idle_t idle;   /* active while something is queued: the loop does not block */
+    struct kt_task *first, *last;
+    int count;
+    int open_handles;
+    struct queue *next;
+};
+
+static struct queue *queues;
+static struct kt_task *tasks;
+static int task_count;
+static char mark;
+
+static void finish(struct kt_task *task, const struct kt_error *err);
+static void drain(uv_check_t *check);
+
+static void queue_closed(uv_handle_t *handle) {
+    struct queue *q = handle->data;
+    if (--q->open_handles == 0)
+        free(q);
+}
+
+static void idle(uv_idle_t *handle) {
+    (void)handle; /* being active is its purpose */
+}
+
+static struct queue *queue_of(uv_loop_t *loop) {
+    for (struct queue *q = queues; q != NULL; q = q->next)
+        if (q->loop == loop)
+            return q;
+    struct queue *q = calloc(1, sizeof *q);
+    if (q == NULL)
+        abort(); /* 200 bytes when the loop starts */
+    q->loop = loop;
+    uv_check_init(loop, &q->check);
+    uv_idle_init(loop, &q->idle);
+    q->check.data = q->idle.data = q;
+    q->open_handles = 2;
+    uv_check_start(&q->check, drain);
+    uv_unref((uv_handle_t *)&q->check);
+    q->next = queues;
+    queues = q;
+    return q;
+}
+
+void kt_run_queue_free(uv_loop_t *loop) {
+    for (struct queue **at = &queues; *at != NULL; at = &(*at)->next) {
+        struct queue *q = *at;
+        if (q->loop != loop)
+            continue;
+        *at = q->next;
+        uv_close((uv_handle_t *)&q->check, queue_closed);
+        uv_close((uv_handle_t *)&q->idle, queue_closed);
+        return;
+    }
+}
+
+static void enqueue(struct kt_task *task) {
+    struct queue *q = queue_of(task->vm->loop);
+    if (task->queued)
+        return;
+    task->queued = true;
+    task->status = KT_TASK_READY;
+    task->queue_prev = q->last;
+    task->queue_next = NULL;
+    if (q->last != NULL)
+        q->last->queue_next = task;
+    else
+        q->first = task;
+    q->last = task;
+    if (q->count++ == 0)
+        uv_idle_start(&q->idle, idle);
+}
+
+static void dequeue(struct kt_task *task) {
+    struct queue *q = queue_of(task->vm->loop);
+    if (!task->queued)
+        return;
+    task->queued = false;
+    if (task->queue_next != NULL)
+        task->queue_next->queue_prev = task->queue_prev;
+    else
+        q->last = task->queue_prev;
+    if (task->queue_prev != NULL)
+        task->queue_prev->queue_next = task->queue_next;
+    else
+        q->first = task->queue_next;
+    if (--q->count == 0)
+        uv_idle_stop(&q->idle);
+}
+
+void kt_task_push_mark(lua_State *L) {
+    lua_pushlightuserdata(L, &mark);
+}
+
+/* Timers: one per task, first for its deadline, after a soft cancel for the grace period. */
+
+static void timer_closed(uv_handle_t *handle) {
+    free(handle);
+}
+
+static void close_timer(struct kt_task *task) {
+    if (task->timer == NULL)
+        return;
+    uv_close((uv_handle_t *)task->timer, timer_closed);
+    task->timer = NULL;
+}
+
+static void start_timer(struct kt_task *task, uv_timer_cb cb, uint64_t ms) {
+    if (task->timer == NULL) {
+        task->timer = malloc(sizeof *task->timer);
+        if (task->timer == NULL)
+            abort(); /* a deadline that is lost would be worse */
+        uv_timer_init(task->vm->loop, task->timer);
+        task->timer->data = task;
+    }
+    uv_update_time(task->vm->loop);
+    uv_timer_start(task->timer, cb, ms, 0);
+}
+
+/* Take the op away from a waiting task, which then goes on with nil, {code}. */
+static void take_op(struct kt_task *task, enum kt_code code, const char *why) {
+    struct kt_op *op = task->op;
+    if (op == NULL || task->status != KT_TASK_WAITING)
+        return;
+    task->op = NULL;
+    kt_fail(&task->wake, code, "%s: %s", op->class->name, why);
+    op->task = NULL;
+    enqueue(task);
+    if (op->class->cancel != NULL)
+        op->class->cancel(op);
+}
+
+static void on_deadline(uv_timer_t *timer) {
+    struct kt_task *task = timer->data;
+    task->expired = true;
+    take_op(task, KT_DEADLINE_EXCEEDED, "the task's deadline has passed");
+}
+
+static void on_grace_over(uv_timer_t *timer) {
+    kt_task_kill(timer->data);
+}
+
+static void link_child(struct kt_task *task, struct kt_task *parent) {
+    task->parent = parent;
+    if (parent == NULL)
+        return;
+    task->sibling_next = parent->children;
+    if (parent->children != NULL)
+        parent->children->sibling_prev = task;
+    parent->children = task;
+}
+
+static void unlink_child(struct kt_task *task) {
+    if (task->parent == NULL)
+        return;
+    if (task->sibling_next != NULL)
+        task->sibling_next->sibling_prev = task->sibling_prev;
+    if (task->sibling_prev != NULL)
+        task->sibling_prev->sibling_next = task->sibling_next;
+    else
+        task->parent->children = task->sibling_next;
+    task->parent = task->sibling_prev = task->sibling_next = NULL;
+}
+
+struct kt_task *kt_task_spawn(struct kt_vm *vm, lua_State *L, int nargs, struct kt_task *parent,
+                              kt_task_end_fn end, void *ud) {
+    lua_State *co = lua_newthread(L);
+    int ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    struct kt_task *task = calloc(1, sizeof *task);
+    if (task == NULL || !lua_checkstack(co, nargs + 1)) {
+        free(task);
+        luaL_unref(L, LUA_REGISTRYINDEX, ref);
+        luaL_error(L, "not enough memory");
+        return NULL; /* not reached */
+    }
+    lua_xmove(L, co, nargs + 1);
+    task->vm = vm;
+    task->co = co;
+    task->ref = ref;
+    task->nargs = nargs;
+    task->closers = LUA_NOREF;
+    task->end = end;
+    task->ud = ud;
+    link_child(task, parent);
+    task->next = tasks;
+    if (tasks != NULL)
+        tasks->prev = task;
+    tasks = task;
+    task_count++;
+    vm->tasks++;
+    if (parent != NULL && parent->deadline != 0)
+        kt_task_set_deadline(task, kt_task_time_left(parent));
+    enqueue(task);
+    return task;
+}
+
+struct kt_task *kt_task_current(lua_State *L) {
+    struct kt_vm *vm = kt_vm_of(L);
+    return vm == NULL ? NULL : vm->current;
+}
+
+void kt_task_set_deadline(struct kt_task *task, double seconds) {
+    if (seconds < 0)
+        seconds = 0;
+    uint64_t at = uv_hrtime() + (uint64_t)(seconds * 1e9);
+    if (at == 0 || (task->deadline != 0 && task->deadline <= at))
+        return;
+    task->deadline = at;
+    if (!task->cancelled)
+        start_timer(task, on_deadline, (uint64_t)(seconds * 1e3 + 0.999));
+}
+
+double kt_task_time_left(const struct kt_task *task) {
+    if (task->deadline == 0)
+        return 0;
+    uint64_t now = uv_hrtime();
+    return task->deadline <= now ? 1e-9 : (double)(task->deadline - now) / 1e9;
+}
+
+void kt_task_cancel(struct kt_task *task) {
+    if (task->cancelled)
+        return;
+    task->cancelled = true;
+    for (struct kt_task *child = task->children; child != NULL;) {
+        if (child->cancelled) {
+            child = child->sibling_next;
+            continue;
+        }
+        kt_task_cancel(child); /* may end it at once: begin anew */
+        child = task->children;
+    }
+    if (!task->started) {
+        kt_task_kill(task);
+        return;
+    }
+    start_timer(task, on_grace_over, GRACE_MS);
+    take_op(task, KT_CANCELLED, "the task was cancelled");
+}
+
+void kt_task_kill(struct kt_task *task) {
+    struct kt_error err;
+    task->killed = true;
+    if (task->status == KT_TASK_RUNNING)
+        return; /* run() ends it */
+    struct kt_op *op = task->op;
+    if (op != NULL) {
+        task->op = NULL;
+        op->task = NULL;
+        if (op->settled)
+            kt_op_drop(op);
+        else if (op->class->cancel != NULL)
+            op->class->cancel(op);
+    }
+    kt_fail(&err, KT_CANCELLED, "the task was cancelled");
+    finish(task, task->verdict.code != KT_OK ? &task->verdict : &err);
+}
+
+void kt_task_kill_all(struct kt_vm *vm) {
+    for (bool again = true; again;) {
+        again = false;
+        for (struct kt_task *task = tasks; task != NULL; task = task->next)
+            if (task->vm == vm) {
+                kt_task_kill(task);
+                again = true; /* the list has changed under us */
+                break;
+            }
+    }
+}
+
+void kt_task_wake(struct kt_task *task) {
+    enqueue(task);
+}
+
+int kt_task_count(void) {
+    return task_count;
+}
+
+/* Closers */
+
+void kt_task_defer(struct kt_task *task, lua_State *L) {
+    if (task->closers == LUA_NOREF) {
+        lua_newtable(L);
+        task->closers = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, task->closers);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, (int)lua_objlen(L, -2) + 1);
+    lua_pop(L, 1);
+}
+
+static int run_closer(lua_State *L, void *ud) {
+    struct kt_task *task = ud;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, task->closers);
+    int n = (int)lua_objlen(L, -1);
+    lua_rawgeti(L, -1, n);
+    lua_pushnil(L);
+    lua_rawseti(L, -3, n); /* gone before it runs: a failing one runs once too */
+    if (n == 0) {
+        luaL_unref(L, LUA_REGISTRYINDEX, task->closers);
+        task->closers = LUA_NOREF;
+        return 0;
+    }
+    lua_call(L, 0, 0);
+    return 0;
+}
+
+static void run_closers(struct kt_task *task) {
+    struct kt_error err;
+    while (task->closers != LUA_NOREF)
+        if (kt_vm_call(task->vm, run_closer, task, &err) != 0)
+            kt_log(KT_ERROR, "task.closer_failed", "msg", err.message, NULL);
+}
+
+/* Running */
+
+struct push_call {
+    struct kt_task *task;
+    struct kt_op *op;
+    int n;
+};
+
+/* On the main state, which may raise; the parked coroutine only receives. */
+static int push_results(lua_State *L, void *ud) {
+    struct push_call *call = ud;
+    struct kt_op *op = call->op;
+    lua_settop(L, 0);
+    int n = op->push == NULL ? 0 : op->push(L, op);
+    if (!lua_checkstack(call->task->co, n))
+        return luaL_error(L, "%s: too many results", op->class->name);
+    lua_xmove(L, call->task->co, n);
+    call->n = n;
+    return 0;
+}
+
+static int push_wake(lua_State *L, void *ud) {
+    struct push_call *call = ud;
+    kt_push_error(L, &call->task->wake);
+    lua_xmove(L, call->task->co, 2);
+    call->n = 2;
+    return 0;
+}
+
+/* Put what the task waited for on its stack; returns the number of values. */
+static int take_results(struct kt_task *task) {
+    struct kt_op *op = task->op;
+    struct push_call call = {task, op, 0};
+    struct kt_error err;
+    if (op != NULL) {
+        task->op = NULL;
+        int rc = kt_vm_call(task->vm, push_results, &call, &err);
+        kt_op_drop(op);
+        if (rc == 0)
+            return call.n;
+        task->wake = err;
+        if (err.code == KT_SCRIPT_ERROR)
+            task->wake.code = KT_INTERNAL; /* it was our push that failed */
+    }
+    if (task->wake.code != KT_OK) {
+        if (kt_vm_call(task->vm, push_wake, &call, &err) != 0)
+            kt_log(KT_ERROR, "task.wake_failed", "msg", err.message, NULL);
+        task->wake.code = KT_OK;
+    }
+    return call.n;
+}
+
+struct trace_call {
+    lua_State *co;
+    struct kt_error *err;
+};
+
+static int add_traceback(lua_State *L, void *ud) {
+    struct trace_call *call = ud;
+    luaL_traceback(L, call->co, call->err->message, 0);
+    kt_fail(call->err, call->err->code, "%s", lua_tostring(L, -1));
+    return 0;
+}
+
+static void finish(struct kt_task *task, const struct kt_error *err) {
+    dequeue(task);
+    close_timer(task);
+    task->status = err == NULL ? KT_TASK_DONE : KT_TASK_FAILED;
+    while (task->children != NULL) {
+        struct kt_task *child = task->children;
+        unlink_child(child);
+        kt_task_cancel(child);
+    }
+    run_closers(task);
+    unlink_child(task);
+    if (task->next != NULL)
+        task->next->prev = task->prev;
+    if (task->prev != NULL)
+        task->prev->next = task->next;
+    else
+        tasks = task->next;
+    task_count--;
+    task->vm->tasks--;
+    if (task->end != NULL)
+        task->end(task, task->co, err, task->ud);
+    luaL_unref(task->vm->L, LUA_REGISTRYINDEX, task->ref);
+    free(task);
+}
+
+static void run(struct kt_task *task) {
+    struct kt_vm *vm = task->vm;
+    bool script = vm->kind == KT_VM_SCRIPT;
+    struct kt_error err;
+    int nargs = task->started ? take_results(task) : task->nargs;
+    task->started = true;
+    task->sliced = false;
+    task->status = KT_TASK_RUNNING;
+    struct kt_task *outer = vm->current;
+    vm->current = task;
+    if (script)
+        kt_hook_enter(task);
+    int rc = lua_resume(task->co, nargs);
+    if (script)
+        kt_hook_leave(task);
+    vm->current = outer;
+
+    if (task->verdict.code != KT_OK) {
+        finish(task, &task->verdict);
+    } else if (rc == 0) {
+        finish(task, NULL);
+    } else if (task->killed) {
+        kt_fail(&err, KT_CANCELLED, "the task was cancelled");
+        finish(task, &err);
+    } else if (rc == LUA_YIELD && task->op != NULL) {
+        lua_settop(task->co, 0); /* the mark */
+        task->status = KT_TASK_WAITING;
+        if (task->op->settled) {
+            enqueue(task);
+        } else if (task->cancelled) { /* by itself or a sibling, while it ran */
+            take_op(task, KT_CANCELLED, "the task was cancelled");
+        }
+    } else if (rc == LUA_YIELD && task->sliced) {
+        enqueue(task);
+    } else if (rc == LUA_YIELD) {
+        kt_fail(&err, KT_SCRIPT_ERROR, "coroutine.yield outside a coroutine");
+        lua_settop(task->co, 0);
+        finish(task, &err);
+    } else {
+        kt_vm_error(task->co, -1, &err);
+        if (!script && lua_type(task->co, -1) != LUA_TTABLE && err.code == KT_SCRIPT_ERROR)
+            err.code = KT_INTERNAL; /* our own mistake, not a script's */
+        if (!script) {
+            struct trace_call call = {task->co, &err};
+            kt_vm_call(vm, add_traceback, &call, NULL);
+        }
+        finish(task, &err);
+    }
+}
+
+static void drain(uv_check_t *check) {
+    struct queue *q = check->data;
+    uint64_t end = uv_hrtime() + TURN_NS;
+    /* Only those queued now: what they queue waits for the loop's next turn. */
+    for (int n = q->count; n > 0 && q->first != NULL; n--) {
+        struct kt_task *task = q->first;
+        dequeue(task);
+        run(task);
+        if (uv_hrtime() >= end)
+            break;
+    }
+}
