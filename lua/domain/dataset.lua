@@ -1,0 +1,201 @@
+-- Datasets (kt_p_datasets): the tables that an analysis reads. Open while tables come in, then
+-- sealed and never changed again. A table's bytes are a blob, found by their hash.
+
+local answer = require "http.answer"
+local audit = require "domain.audit"
+local clock = require "kt.clock"
+local commit = require "domain.commit"
+local ids = require "domain.ids"
+local json = require "json"
+local problem = require "http.problem"
+local schema = require "http.schema"
+local T = require "http.types"
+local value = require "value"
+
+local M = {}
+
+local coll = "kt_p_datasets"
+local attempts = 5
+local max_tables = 200
+
+local cell_error = T.object("CellError", {
+  {"line", T.int(0)}, {"column", T.str(), nullable = true}, {"code", T.str()}, {"message", T.str{max = 1000}},
+})
+
+M.types = {
+  table = T.object("Table", {
+    {"name", T.table_name}, {"format", T.enum{"csv", "ndjson"}}, {"rows", T.int(0)}, {"bytes", T.int(0)},
+    {"sha256", T.hash}, {"columns", T.list(T.str())}, {"duplicates", T.int(0), nullable = true},
+    {"rejected", T.int(0), nullable = true}, {"errors", T.list(cell_error)},
+  }),
+}
+
+M.types.dataset = T.object("Dataset", {
+  {"dataset_id", T.made_id("ds"), ro = true, from_id = true},
+  {"name", T.str(), default = ""},
+  {"mapping", T.str{min = 1, max = 64, pattern = "^[a-z0-9][a-z0-9_-]*$",
+    match = function(s) return s:find("^[a-z0-9][a-z0-9_-]*$") end}, default = "identity"},
+  {"as_of", T.date, nullable = true},
+  {"parent_id", T.made_id("ds"), nullable = true},
+  {"metadata", T.map(), default = {}},
+  {"source", T.enum{"upload", "mcp", "folder"}, ro = true},
+  {"status", T.enum{"open", "sealing", "sealed", "failed", "archived"}, ro = true},
+  {"tables", T.list(M.types.table), ro = true},
+  {"bytes", T.int(0), ro = true},
+  {"warnings", T.list(T.object("Warning", {{"code", T.str()}, {"message", T.str{max = 4000}}})), ro = true},
+  {"created_by", T.str(), ro = true},
+  {"created_at", T.ts, ro = true},
+  {"sealed_at", T.ts, ro = true, nullable = true},
+})
+
+local ty = M.types.dataset
+
+local function location(ctx, id)
+  return ("/api/v1/projects/%s/datasets/%s"):format(ctx.project.id, id)
+end
+
+local function count_open(project)
+  return project.db:count(coll, {{"status", "ne", "archived"}}, project.doc.quotas.datasets)
+end
+
+---POST …/datasets.
+---@param ctx kontor.Context
+---@return kontor.Answer|nil
+---@return kontor.Error|nil
+function M.create(ctx)
+  local db, body = ctx.project.db, ctx.body
+  local n, err = count_open(ctx.project)
+  if not n then return nil, err end
+  if n >= ctx.project.doc.quotas.datasets then
+    return nil, problem.err("quota_exceeded", "The project's quota of datasets is used up.")
+  end
+  local stored = schema.to_stored(ty, body)
+  stored.tables, stored.bytes = json.array{}, 0
+  if body.parent_id ~= json.null then
+    -- Append: the child begins with the parent's tables and may replace or add some.
+    local parent
+    parent, err = db:find_one(coll, {_id = body.parent_id})
+    if err then return nil, err end
+    if not parent then return nil, problem.field({pointer = "/parent_id"}, "not_found", "does not exist") end
+    if parent.status ~= "sealed" then
+      return nil, problem.err("dataset_open", "The parent dataset is not sealed.")
+    end
+    stored.tables, stored.bytes = parent.tables, parent.bytes
+  end
+  stored._id, stored.source, stored.status = ids.new("ds"), "upload", "open"
+  stored.warnings, stored.sealed_at = json.array{}, json.null
+  stored.created_by, stored.created_at = ctx.principal.name, value.date(clock.now())
+  -- `revision` (storage only) orders concurrent changes of the tables.
+  stored.revision = 0
+  local result = answer.created(location(ctx, stored._id), schema.to_json(ty, stored))
+  return commit.run(ctx, db, {
+    {op = "insert", coll = coll, doc = stored},
+    audit.entry(ctx.principal, "dataset.create", "dataset", stored._id,
+      audit.changes(ty, nil, schema.to_plain(ty, stored)), ctx.req),
+  }, result)
+end
+
+---A dataset that still takes tables.
+---@param ctx kontor.Context
+---@return table|nil doc
+---@return kontor.Error|nil
+function M.find_open(ctx)
+  local doc, err = ctx.project.db:find_one(coll, {_id = ctx.params.dataset_id})
+  if not doc then return nil, err or problem.err("not_found") end
+  if doc.status ~= "open" then
+    return nil, problem.err("dataset_sealed", "The dataset is " .. doc.status .. "; make a new one.")
+  end
+  return doc
+end
+
+local function table_key(name) return (name:gsub("%.csv$", "")) end
+
+local function with_table(doc, entry)
+  local list, bytes, replaced = {}, 0, false
+  for _, t in ipairs(doc.tables) do
+    if table_key(t.name) == table_key(entry.name) then
+      t, replaced = entry, true
+    end
+    list[#list + 1] = t
+  end
+  if not replaced then list[#list + 1] = entry end
+  for _, t in ipairs(list) do bytes = bytes + t.bytes end
+  return list, bytes
+end
+
+---Enter an uploaded table; again under the same name replaces it.
+---@param ctx kontor.Context
+---@param entry table of type Table
+---@return kontor.Answer|nil
+---@return kontor.Error|nil
+function M.put_table(ctx, entry)
+  local db = ctx.project.db
+  local result = answer.text(200, schema.to_json(M.types.table, entry))
+  for _ = 1, attempts do
+    local doc, err = M.find_open(ctx)
+    if not doc then return nil, err end
+    local list, bytes = with_table(doc, entry)
+    if #list > max_tables then
+      return nil, problem.err("quota_exceeded", "A dataset has at most " .. max_tables .. " tables.")
+    end
+    local done
+    done, err = commit.run(ctx, db, {
+      {op = "update", coll = coll, filter = {_id = doc._id, status = "open", revision = doc.revision},
+        update = {set = {tables = json.array(list), bytes = bytes}, inc = {revision = 1}}, must_match = true},
+      audit.entry(ctx.principal, "dataset.put_table", "dataset", doc._id,
+        {{pointer = "/tables/" .. entry.name, from = json.null, to = entry.sha256}}, ctx.req),
+    }, result)
+    if done then return done end
+    if err.code ~= "conflict" then return nil, err end
+  end
+  return nil, problem.err("conflict")
+end
+
+---POST …/seal. Sealing a sealed dataset changes nothing.
+---@param ctx kontor.Context
+---@return kontor.Answer|nil
+---@return kontor.Error|nil
+function M.seal(ctx)
+  local db = ctx.project.db
+  for _ = 1, attempts do
+    local doc, err = db:find_one(coll, {_id = ctx.params.dataset_id})
+    if not doc then return nil, err or problem.err("not_found") end
+    if doc.status == "sealed" then return answer.text(200, schema.to_json(ty, doc)) end
+    if doc.status ~= "open" then return nil, problem.err("invalid_state", "The dataset is " .. doc.status .. ".") end
+    doc.status, doc.sealed_at = "sealed", value.date(clock.now())
+    local result = answer.text(200, schema.to_json(ty, doc))
+    local done
+    done, err = commit.run(ctx, db, {
+      {op = "update", coll = coll, filter = {_id = doc._id, status = "open", revision = doc.revision},
+        update = {set = {status = "sealed", sealed_at = doc.sealed_at}, inc = {revision = 1}}, must_match = true},
+      audit.entry(ctx.principal, "dataset.seal", "dataset", doc._id, nil, ctx.req),
+    }, result)
+    if done then return done end
+    if err.code ~= "conflict" then return nil, err end
+  end
+  return nil, problem.err("conflict")
+end
+
+---GET one.
+function M.get(ctx)
+  local text, err = ctx.project.db:find_one_json(coll, {_id = ctx.params.dataset_id}, schema.view(ty))
+  if not text then return nil, err or problem.err("not_found") end
+  return answer.text(200, text)
+end
+
+---May an execution read this dataset?
+---@param db table of the project
+---@param id string
+---@param pointer string where the request names it
+---@return true|nil
+---@return kontor.Error|nil
+function M.check_usable(db, id, pointer)
+  local doc, err = db:find_one(coll, {_id = id}, {projection = {"status"}})
+  if err then return nil, err end
+  if not doc then return nil, problem.field({pointer = pointer}, "not_found", "does not exist") end
+  if doc.status == "archived" then return nil, problem.err("archived", "The dataset is archived.") end
+  if doc.status ~= "sealed" then return nil, problem.err("dataset_open", "The dataset is " .. doc.status .. ", not sealed.") end
+  return true
+end
+
+return M

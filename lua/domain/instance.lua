@@ -1,0 +1,69 @@
+-- Agent instances (kt_p_agent_instances): a template put to work in a project, with its own
+-- variables and settings.
+
+local agent = require "domain.agent"
+local json = require "json"
+local project = require "domain.project"
+local T = require "http.types"
+local versions = require "domain.versions"
+
+local M = {}
+
+M.types = {
+  instance = versions.type("AgentInstance", {
+    {"instance_id", T.instance_id, ro = true},
+    {"project_id", T.project_id, ro = true},
+    {"agent_id", T.slug, required = true, immutable = true},
+    {"agent_ref", T.ref, default = "latest"},
+    {"name", T.str{min = 1}, required = true},
+    {"description", T.str{max = 2000}, default = ""},
+    {"system_prompt_variables", T.map(), default = {}},
+    {"custom_settings", agent.types.settings, default = {}},
+    {"tools", agent.types.tool_ids, nullable = true},
+    {"mcp_servers", agent.types.slugs, nullable = true},
+  }),
+}
+
+---Values for a template's variables: their types. Names that the template does not declare may be
+---there too (the map is open); what is required is asked when a run starts.
+---@param variables table[] of the template, stored form
+---@param given table<string, any>
+---@param pointer string of the map
+---@param errors kontor.FieldError[]
+function M.check_variables(variables, given, pointer, errors)
+  for _, v in ipairs(variables) do
+    local x = given[v.name]
+    if x ~= nil and x ~= json.null and not agent.fits(v.type, x) then
+      errors[#errors + 1] = {pointer = pointer .. "/" .. v.name, code = "type", message = "must be of type " .. v.type}
+    end
+  end
+end
+
+local function check(_, plain, _, before)
+  local errors, master = {}, project.master()
+  local agent_id = before and before.agent_id or plain.agent_id
+  local template, err = versions.resolve(agent.kind, master, agent_id, plain.agent_ref)
+  if not template then
+    if err.code ~= "not_found" then return nil, err end
+    local head = master:find_one("kt_m_agents", {_id = agent_id}, {projection = {"_id"}})
+    errors[#errors + 1] = {pointer = head and "/agent_ref" or "/agent_id", code = "not_found", message = "does not exist"}
+    return errors
+  end
+  M.check_variables(template.variables, plain.system_prompt_variables, "/system_prompt_variables", errors)
+  local settings = plain.custom_settings
+  err = agent.check_ids(master, "kt_m_tools", plain.tools, "/tools", errors)
+    or agent.check_ids(master, "kt_m_mcps", plain.mcp_servers, "/mcp_servers", errors)
+    or agent.check_id(master, "kt_m_model_configs", settings.model_config_id, "/custom_settings/model_config_id", errors)
+  if err then return nil, err end
+  return errors
+end
+
+M.kind = {
+  kind = "agent_instance", coll = "kt_p_agent_instances", versions = "kt_p_versions", audit = "agent_instance",
+  id_field = "instance_id", type = M.types.instance, check = check,
+  path = function(ctx, id)
+    return ("/api/v1/projects/%s/agent-instances/%s"):format(ctx.project.id, id)
+  end,
+}
+
+return M

@@ -1,0 +1,236 @@
+-- Projects: the tenants. Each has a database of its own; creating one is a saga over two databases
+-- (creating -> database and migrations -> active) that a worker finishes at its start when it broke.
+
+local answer = require "http.answer"
+local audit = require "domain.audit"
+local clock = require "kt.clock"
+local commit = require "domain.commit"
+local config = require "kt.config"
+local if_match = require "http.if_match"
+local log = require "kt.log"
+local migrations = require "domain.migrations"
+local problem = require "http.problem"
+local schema = require "http.schema"
+local store = require "kt.store"
+local T = require "http.types"
+local value = require "value"
+
+local M = {}
+
+local coll = "kt_m_projects"
+local replace_attempts = 5
+
+local budget = T.object("Budget", {
+  {"scope", T.enum{"project", "agent", "execution"}, required = true},
+  {"agent_id", T.slug, nullable = true},
+  {"period", T.enum{"day", "month", "total"}, required = true},
+  {"limit_usd", T.usd, required = true},
+  {"action", T.enum{"stop", "warn"}, default = "stop"},
+})
+
+local secret_ref = T.str{max = 200, pattern = "^(?:env|secret):[A-Za-z_][A-Za-z0-9_]*$",
+  match = function(s) return s:find("^env:[A-Za-z_][A-Za-z0-9_]*$") or s:find("^secret:[A-Za-z_][A-Za-z0-9_]*$") end}
+
+local days = T.int(0, 36500)
+
+M.types = {
+  project = T.object("Project", {
+    {"project_id", T.project_id, required = true, immutable = true, from_id = true},
+    {"version", T.int(1), ro = true},
+    {"project_name", T.str{min = 1}, required = true},
+    {"customer_name", T.str{min = 1}, required = true},
+    {"description", T.str{max = 2000}, default = ""},
+    {"created_by", T.str(), immutable = true, default = function(ctx) return ctx.principal.name end},
+    {"status", T.enum{"creating", "active", "suspended", "erasing", "archived"}, ro = true},
+    {"number", T.int(1), ro = true},
+    {"settings", T.object("ProjectSettings", {
+      {"currency", T.str{max = 3, pattern = "^[A-Z]{3}$", match = function(s) return s:find("^%u%u%u$") end}, default = "USD"},
+      {"time_zone", T.str{min = 1, max = 64}, default = "UTC"},
+      {"log_level", T.enum{"debug", "info", "warn", "error"}, default = "info"},
+      {"sync_wait_seconds", T.int(1, 3600), default = 60},
+      {"trace_content", T.bool, default = false},
+      {"langfuse", T.object("Langfuse", {
+        {"host", T.str{min = 1}, required = true}, {"public_key_ref", secret_ref, required = true},
+        {"secret_key_ref", secret_ref, required = true},
+      }), nullable = true},
+    }), default = {}},
+    {"quotas", T.object("Quotas", {
+      {"running", T.int(0, 10000), default = 20}, {"queued", T.int(0, 1000000), default = 1000},
+      {"datasets", T.int(0, 1000000), default = 100}, {"storage_bytes", T.int(0), default = 10737418240},
+      {"requests_per_minute", T.int(0, 1000000), default = 600},
+    }), default = {}},
+    {"budgets", T.list(budget, {max = 100}), default = require("json").array{}},
+    {"retention_days", T.object("RetentionDays", {
+      {"events", days, default = 90}, {"datasets", days, default = 365}, {"findings", days, default = 365},
+      {"results", days, default = 0}, {"token_usage", days, default = 0}, {"audit", days, default = 0},
+    }), default = {}},
+    {"backup", T.object("BackupSettings", {
+      {"at", T.str{pattern = "^(?:[01][0-9]|2[0-3]):[0-5][0-9]$", match = function(s)
+        return s:find("^[01]%d:[0-5]%d$") or s:find("^2[0-3]:[0-5]%d$")
+      end}, required = true},
+      {"keep", T.int(1, 1000), default = 7},
+    }), nullable = true},
+    {"rule_params", T.map(), default = {}},
+    {"created_at", T.ts, ro = true},
+    {"updated_at", T.ts, ro = true},
+  }),
+}
+
+local ty = M.types.project
+
+local function master() return store.database(config.get("MASTER_DATABASE_NAME")) end
+M.master = master
+
+---@param id string
+---@return string
+function M.database_name(id) return config.get("PROJECT_DATABASE_PREFIX") .. id end
+
+---@class kontor.Project
+---@field id string
+---@field number integer
+---@field db table kt.store database
+---@field doc table stored form
+
+local function opened(doc)
+  local db = store.database(M.database_name(doc._id))
+  -- New code may bring migrations: a project's run when a worker first opens it.
+  local ok, err = migrations.run("project", db)
+  if not ok then return nil, err end
+  return {id = doc._id, number = doc.number, db = db, doc = doc}
+end
+
+---An existing, usable project.
+---@param id string well-formed
+---@return kontor.Project|nil
+---@return kontor.Error|nil not_found also for one that is being made or erased
+function M.open(id)
+  local doc, err = master():find_one(coll, {_id = id})
+  if err then return nil, err end
+  if not doc or doc.status == "creating" or doc.status == "erasing" then return nil, problem.err("not_found") end
+  return opened(doc)
+end
+
+---The project of an execution id.
+---@param number integer
+---@return kontor.Project|nil
+---@return kontor.Error|nil
+function M.by_number(number)
+  local doc, err = master():find_one(coll, {number = number})
+  if err then return nil, err end
+  if not doc or doc.status == "creating" or doc.status == "erasing" then return nil, problem.err("not_found") end
+  return opened(doc)
+end
+
+-- The second half of the saga; every step may be repeated.
+local function make_database(id)
+  local name = M.database_name(id)
+  local ok, err = store.create(name)
+  if not ok and err.code ~= "already_exists" then return nil, err end
+  return migrations.run("project", store.database(name))
+end
+
+local function activate(id)
+  return master():update_one(coll, {_id = id, status = "creating"}, {set = {status = "active"}})
+end
+
+-- Takes back what the first commit made: nothing was served under this id yet.
+local function take_back(ctx, stored, why)
+  local ops = {
+    {op = "delete", coll = coll, filter = {_id = stored._id, status = "creating"}},
+    audit.entry(ctx.principal, "project.create", "project", stored._id, nil, ctx.req,
+      {outcome = "error", code = why.code}),
+  }
+  if ctx.idem then ops[#ops + 1] = {op = "delete", coll = ctx.idem.coll, filter = {_id = ctx.idem.id}} end
+  local _, err = master():commit(ops)
+  if err then
+    log.error("project.take_back", {project_id = stored._id, msg = err.code .. ": " .. tostring(err.message)})
+  elseif ctx.idem then ctx.idem.written = false end
+end
+
+---POST /master/projects.
+---@param ctx kontor.Context
+---@return kontor.Answer|nil
+---@return kontor.Error|nil
+function M.create(ctx)
+  local db, stored = master(), schema.to_stored(ty, ctx.body)
+  local there, err = db:find_one(coll, {_id = stored._id}, {projection = {"_id"}})
+  if err then return nil, err end
+  if there then return nil, problem.err("already_exists", "A project of this id exists.") end
+  local counter
+  counter, err = db:find_and_modify("kt_m_counters", {_id = "project_number"},
+    {update = {inc = {value = 1}}, upsert = true, new = true})
+  if not counter then return nil, err end
+  local now = value.date(clock.now())
+  stored.version, stored.number, stored.created_at, stored.updated_at = 1, counter.value, now, now
+  stored.status = "active"
+  local result = answer.created("/api/v1/master/projects/" .. stored._id, schema.to_json(ty, stored), 1)
+  local changes = audit.changes(ty, nil, schema.to_plain(ty, stored))
+  stored.status = "creating"
+  local done
+  done, err = commit.run(ctx, db, {
+    {op = "insert", coll = coll, doc = stored},
+    audit.entry(ctx.principal, "project.create", "project", stored._id, changes, ctx.req),
+  }, result)
+  if not done then
+    if err.code == "already_exists" and err.coll == coll then
+      return nil, problem.err("already_exists", "A project of this id exists.")
+    end
+    return nil, err
+  end
+  local ok
+  ok, err = make_database(stored._id)
+  if ok then ok, err = activate(stored._id) end
+  if not ok then
+    take_back(ctx, stored, err)
+    return nil, err
+  end
+  return result
+end
+
+---Finish what a worker that died left in `creating`. At worker start.
+---@return true|nil
+---@return kontor.Error|nil
+function M.finish_pending()
+  local db = master()
+  local list, err = db:find(coll, {status = "creating"}, {projection = {"_id", "created_at"}, limit = 500})
+  if not list then return nil, err end
+  for _, doc in ipairs(list) do
+    local ok
+    ok, err = make_database(doc._id)
+    if ok then ok, err = activate(doc._id) end
+    if not ok then return nil, err end
+    log.info("project.finished", {project_id = doc._id})
+  end
+  return true
+end
+
+---PUT /master/projects/{project_id}. The project keeps no history.
+function M.replace(ctx)
+  local db = master()
+  for _ = 1, replace_attempts do
+    local before, err = db:find_one(coll, {_id = ctx.params.project_id})
+    if not before then return nil, err or problem.err("not_found") end
+    local ok
+    ok, err = if_match.check(ctx, before.version)
+    if not ok then return nil, err end
+    local old = schema.to_plain(ty, before)
+    local errors = schema.check_repeated(ctx.checked, old)
+    if #errors > 0 then return nil, problem.err("validation_failed", nil, {errors = errors}) end
+    if before.status ~= "active" and before.status ~= "suspended" then return nil, problem.err("invalid_state") end
+    local after = schema.to_stored(ty, ctx.body)
+    for _, name in ipairs{"_id", "created_by", "status", "number", "created_at"} do after[name] = before[name] end
+    after.version, after.updated_at = before.version + 1, value.date(clock.now())
+    local result = answer.text(200, schema.to_json(ty, after), {ETag = answer.etag(after.version)})
+    local done
+    done, err = commit.run(ctx, db, {
+      {op = "replace", coll = coll, filter = {_id = before._id, version = before.version}, doc = after, must_match = true},
+      audit.entry(ctx.principal, "project.update", "project", before._id,
+        audit.changes(ty, old, schema.to_plain(ty, after)), ctx.req),
+    }, result)
+    if done then return done end
+    if err.code ~= "conflict" then return nil, err end
+  end
+  return nil, problem.err("conflict")
+end
+
+return M

@@ -1,0 +1,153 @@
+-- One request from its first byte to its answer. The order is the contract: host and origin, route,
+-- principal and role, what the client accepts and sends, all faults of query and body at once, then
+-- existence (the project), then the idempotency key, then the handler.
+
+local clock = require "kt.clock"
+local if_match = require "http.if_match"
+local idempotency = require "http.idempotency"
+local json = require "json"
+local log = require "kt.log"
+local metrics = require "kt.metrics"
+local negotiate = require "http.negotiate"
+local principal = require "http.principal"
+local problem = require "http.problem"
+local router = require "http.router"
+local schema = require "http.schema"
+
+local M = {}
+
+local max_body = 1048576
+
+---@class kontor.Context
+---@field req table kt.http request
+---@field route kontor.Route
+---@field params table<string,string> decoded path parameters
+---@field query table plain query parameters
+---@field body table|nil plain body
+---@field checked kontor.Checked|nil
+---@field principal kontor.Principal
+---@field project table|nil the open project (domain/project.lua) of a path with {project_id}
+---@field media string media type to answer with
+---@field idem table|nil idempotency row in the making
+
+local requests = metrics.counter("kontor_http_requests_total", "Requests answered", {"route", "method", "status"})
+local seconds = metrics.histogram("kontor_http_seconds", "Time to the answer's end", {"route"})
+
+local function read_body(ctx)
+  local req = ctx.req
+  local text, err = req:body(max_body)
+  if not text then return nil, err end
+  if text == "" then return {} end
+  if negotiate.media(req.headers["content-type"]) ~= "application/json" then
+    return nil, problem.err("unsupported_media_type", "The body must be application/json.")
+  end
+  local encoding = req.headers["content-encoding"]
+  if encoding and encoding:lower() ~= "identity" then
+    return nil, problem.err("unsupported_media_type", "The body must not have a Content-Encoding.")
+  end
+  local doc, fault = json.decode(text)
+  if doc == nil then
+    return nil, problem.err("invalid_json", type(fault) == "table" and fault.message or fault)
+  end
+  return doc, nil, text
+end
+
+-- Everything before the handler. Returns the context ready for it, or nil and the error.
+local function prepare(ctx, app)
+  local req = ctx.req
+  local ok, err = principal.guard(req, app.hosts)
+  if not ok then return nil, err end
+  local route, params = app.router:match(req.method, req.path)
+  if not route then return nil, params end
+  ctx.route, ctx.params = route, params
+  ctx.principal, err = principal.of(req)
+  if not ctx.principal then return nil, err end
+  ok, err = principal.allowed(ctx.principal, route, params)
+  local foreign = not ok and err.code == "not_found"
+  if not ok and not foreign then return nil, err end
+  ctx.media = negotiate.best(req.headers.accept, route.produces or {"application/json"})
+  if not ctx.media then
+    return nil, problem.err("not_acceptable", "Offered: " .. table.concat(route.produces or {"application/json"}, ", "))
+  end
+  local given, errors
+  given, err = router.parse_query(req.query)
+  if not given then return nil, err end
+  ctx.query, errors = schema.check_query(route.query or {}, given)
+  if_match.check_header(ctx, errors)
+  idempotency.check_header(ctx, errors)
+  if route.body then
+    local doc, fault, text = read_body(ctx)
+    if fault then return nil, fault end
+    ctx.body_text = text or "{}"
+    ctx.body, ctx.checked = schema.check(route.body, doc, route.mode or "create", {principal = ctx.principal})
+    for _, e in ipairs(ctx.checked.errors) do errors[#errors + 1] = e end
+  elseif route.upload then
+    local media = negotiate.media(req.headers["content-type"])
+    ok = false
+    for _, m in ipairs(route.upload) do ok = ok or m == media end
+    if not ok then
+      return nil, problem.err("unsupported_media_type", "The body must be one of: " .. table.concat(route.upload, ", "))
+    end
+    ctx.upload_media = media
+  end
+  if #errors > 0 then return nil, problem.err("validation_failed", nil, {errors = errors}) end
+  if foreign then return nil, problem.err("not_found") end
+  if params.project_id and not route.master then
+    ctx.project, err = app.open_project(params.project_id)
+    if not ctx.project then return nil, err end
+  end
+  return ctx
+end
+
+local function handle(ctx, app)
+  local ok, err = prepare(ctx, app)
+  if not ok then return nil, err end
+  return idempotency.around(ctx, app, ctx.route.handler)
+end
+
+local function traceback(e)
+  if type(e) == "table" then return e end
+  return {code = "internal", message = debug.traceback(tostring(e), 2)}
+end
+
+local function send(ctx, result, err)
+  local req = ctx.req
+  if result and result.streamed then return result.status or 200 end
+  local status, headers, body
+  if result then
+    status, headers, body = result.status, result.headers or {}, result.body
+  else
+    local ours
+    status, headers, body, ours = problem.answer(err, req.id)
+    if ours then
+      log.error("http.fault", {request_id = req.id, project_id = ctx.params and ctx.params.project_id,
+        msg = type(err) == "table" and (tostring(err.code) .. ": " .. tostring(err.message)) or tostring(err)})
+    end
+  end
+  headers["Cache-Control"] = headers["Cache-Control"] or "no-store"
+  headers["X-Content-Type-Options"] = "nosniff"
+  req:respond(status, headers, body or "")
+  return status
+end
+
+---The handler for http.serve.
+---@param app table {router, hosts: table<string,boolean>, open_project: fun(id): table|nil, err}
+---@return fun(req: table)
+function M.handler(app)
+  return function(req)
+    local ctx = {req = req}
+    local started = clock.monotonic()
+    local done, result, err = xpcall(function() return handle(ctx, app) end, traceback)
+    if not done then result, err = nil, result end
+    -- The client has gone: nobody reads an answer.
+    if not result and type(err) == "table" and err.code == "cancelled" then return end
+    local status = send(ctx, result, err)
+    local name = ctx.route and ctx.route.path or "none"
+    requests:inc{route = name, method = req.method, status = tostring(status)}
+    seconds:observe(clock.monotonic() - started, {route = name})
+    log.info("http.request", {request_id = req.id, project_id = ctx.params and ctx.params.project_id,
+      msg = ("%s %s %d %.1f ms"):format(req.method, req.path:sub(1, 200), status, (clock.monotonic() - started) * 1e3)})
+  end
+end
+
+return M

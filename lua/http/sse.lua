@@ -1,0 +1,40 @@
+-- Server-sent events of an execution: numbered events with their `id`, passing ones without; a
+-- comment every 15 s keeps proxies from closing an idle stream.
+
+local json = require "json"
+
+local M = {}
+
+local quiet_seconds = 15
+
+---One event as SSE text.
+---@param event table of api.md 6
+---@return string
+function M.encode(event)
+  local id = event.seq and ("id: %d\n"):format(event.seq) or ""
+  -- JSON has no raw line breaks, so one data line is enough.
+  return ("%sevent: %s\ndata: %s\n\n"):format(id, event.type, json.encode(event))
+end
+
+---Stream a follower until its last event or until the client has gone.
+---@param req table kt.http request
+---@param follower table of engine.follow
+---@return boolean|nil ok
+---@return kontor.Error|nil
+function M.stream(req, follower)
+  local ok, err = req:start(200, {["Content-Type"] = "text/event-stream", ["Cache-Control"] = "no-store",
+    ["X-Accel-Buffering"] = "no"})
+  if not ok then return nil, err end
+  ok, err = req:write("retry: 2000\n\n")
+  while ok do
+    local event
+    event, err = follower:next(quiet_seconds)
+    if event then ok, err = req:write(M.encode(event))
+    elseif not err then return req:finish()
+    elseif err.code == "deadline_exceeded" then ok, err = req:write(": \n\n")
+    else break end
+  end
+  return nil, err
+end
+
+return M

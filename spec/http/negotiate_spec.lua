@@ -1,0 +1,24 @@
+local negotiate = require "http.negotiate"
+
+local offered = {"text/event-stream", "application/json"}
+
+describe("what the client accepts", function()
+  it("chooses the representation", function()
+    assert.equal("text/event-stream", negotiate.best(nil, offered))
+    assert.equal("text/event-stream", negotiate.best("*/*", offered))
+    assert.equal("application/json", negotiate.best("application/json", offered))
+    assert.equal("application/json", negotiate.best("application/*", offered))
+    assert.equal("application/json", negotiate.best("text/event-stream;q=0.1, application/json;q=0.9", offered))
+    assert.equal("application/json", negotiate.best("*/*, text/event-stream;q=0", offered))
+    assert.is_nil(negotiate.best("text/html", offered))
+    assert.is_nil(negotiate.best("application/json;q=0", {"application/json"}))
+  end)
+end)
+
+describe("a media type", function()
+  it("is what stands before the parameters", function()
+    assert.equal("application/json", negotiate.media("Application/JSON; charset=utf-8"))
+    assert.is_nil(negotiate.media(nil))
+    assert.equal("", negotiate.media(";"))
+  end)
+end)
