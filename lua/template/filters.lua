@@ -1,8 +1,8 @@
 --- Filters and tests of the template language: those of Jinja2 that make sense for text, under
 --- the same names, arguments and results. Runs in the script VM.
 local errors = require "template.errors"
-local json = require "json"
 local text = require "template.text"
+local tojson = require "template.tojson"
 local values = require "template.values"
 
 local M = {}
@@ -271,11 +271,7 @@ filter("urlencode", {}, function(v, pos)
   return quote(v)
 end)
 filter("tojson", { "indent", null }, function(v, indent, pos)
-  values.defined(v, pos, true)
-  local encoded, err = json.encode(v, { indent = indent ~= null and indent or nil, ascii = true, spaced = true })
-  if not encoded then errors.raise(pos, err.message) end
-  -- As Jinja2: safe inside HTML too.
-  return (encoded:gsub("[<>&']", { ["<"] = "\\u003c", [">"] = "\\u003e", ["&"] = "\\u0026", ["'"] = "\\u0027" }))
+  return tojson(v, indent ~= null and number_argument(indent, "indent", pos) or nil, pos)
 end)
 filter("items", {}, function(v, pos)
   if values.is_undefined(v) then return values.list() end

@@ -15,8 +15,8 @@ local MAX_TEMPLATES = 100 -- one prompt with all it includes
 
 --- Modules that a script VM needs for rendering, in the order of their dependence.
 M.runtime_modules = {
-  "template.errors", "template.lexer", "template.values", "template.text", "template.filters",
-  "template.runtime",
+  "template.errors", "template.lexer", "template.values", "template.text", "template.tojson",
+  "template.filters", "template.runtime",
 }
 
 --- Compile one template.
