@@ -1,12 +1,13 @@
 -- Executions as the API shows them. What an execution does is the engine's (lua/engine).
 
 local agent = require "domain.agent"
-local json = require "json"
+local schema = require "http.schema"
 local T = require "http.types"
 
 local M = {}
 
-local nullable_str = T.str{max = 2000}
+local link = T.str{max = 300}
+local function at(suffix) return {"/api/v1/projects/", "project_id", "/executions/", "_id", suffix} end
 
 M.error = T.object("RunError", {
   {"code", T.str()}, {"message", T.str{max = 4000}}, {"retryable", T.bool},
@@ -79,7 +80,10 @@ for _, f in ipairs{
   {"parent", T.object("Parent", {
     {"execution_id", T.execution_id}, {"kind", T.enum{"retry", "fork", "replay"}}, {"seq", T.int(0), nullable = true},
   }), nullable = true},
-  {"links", T.object("Links", {{"self", nullable_str}, {"result", nullable_str}, {"events", nullable_str}, {"ws", nullable_str}})},
+  {"links", T.object("Links", {
+    {"self", link, text = at()}, {"result", link, text = at("/result")}, {"events", link, text = at("/events")},
+    {"ws", link, text = {"/ws/execution/", "_id"}},
+  }), derived = true},
   {"result", M.result, nullable = true},
 } do shown[#shown + 1] = f end
 M.execution = T.object("Execution", shown)
@@ -94,13 +98,9 @@ M.finding = T.object("RunFinding", {
   {"overlap_key", T.str{max = 1000}, nullable = true}, {"explanation", T.any}, {"evidence", T.any}, {"input_hash", T.str()},
 })
 
----Where an execution and what belongs to it are.
----@param project_id string
----@param id string
-function M.links(project_id, id)
-  local at = ("/api/v1/projects/%s/executions/%s"):format(project_id, id)
-  return json.ordered({self = at, result = at .. "/result", events = at .. "/events", ws = "/ws/execution/" .. id},
-    {"self", "result", "events", "ws"})
-end
+---A stored execution as answers show it.
+---@param stored table
+---@return table
+function M.public(stored) return schema.to_plain(M.execution, stored) end
 
 return M

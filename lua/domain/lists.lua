@@ -29,7 +29,6 @@ M.by_id = {{"_id", 1}}
 ---@field filter table of the store
 ---@field type kontor.Type of the documents
 ---@field sort? table newest first when absent
----@field view? userdata other than the type's own
 
 ---What the cursor of this request is bound to, and where the page begins.
 ---@param ctx kontor.Context
@@ -56,7 +55,7 @@ function M.page(ctx, spec)
   if err then return nil, err end
   local limit, sort = ctx.query.limit, spec.sort or newest_first
   local text, count, last = spec.db:find_json(spec.coll, spec.filter,
-    {sort = sort, limit = limit, after = after, view = spec.view or schema.view(spec.type)})
+    {sort = sort, limit = limit, after = after, view = schema.view(spec.type)})
   if not text then return nil, count end
   local next_cursor
   if count == limit then

@@ -343,6 +343,17 @@ function to_stored(ty, v)
   return v
 end
 
+-- A text field: literals and names of fields by turns.
+local function put_together(parts, v)
+  local out = {}
+  for i, p in ipairs(parts) do
+    if i % 2 == 0 then p = v[p] end
+    if type(p) ~= "string" then return null end
+    out[i] = p
+  end
+  return table.concat(out)
+end
+
 function to_plain(ty, v)
   if v == nil or v == null then return null end
   if ty.kind == "ts" then return rfc3339.format(v.ms) end
@@ -356,9 +367,9 @@ function to_plain(ty, v)
     local out, order = {}, {}
     for i, f in ipairs(ty.fields) do
       order[i] = f[1]
-      local x = f.from_id and v._id or nil
-      if x == nil then x = v[stored_name(f)] end
-      out[f[1]] = to_plain(f[2], x)
+      if f.text then out[f[1]] = put_together(f.text, v)
+      elseif f.derived then out[f[1]] = to_plain(f[2], v)
+      else out[f[1]] = to_plain(f[2], v[f.from_id and "_id" or stored_name(f)]) end
     end
     return json.ordered(out, order)
   end
@@ -390,9 +401,8 @@ local function view_fields(ty)
   local list = {}
   for i, f in ipairs(ty.fields) do
     local inner = f[2].kind == "list" and f[2].item or f[2]
-    list[i] = {from = f.from_id and "_id" or stored_name(f), to = f[1],
-      as = f[2].kind == "usd" and "nano_usd" or nil,
-      sub = inner.kind == "object" and M.view(inner) or nil}
+    list[i] = {f.from_id and "_id" or (f.text or f.derived) and "" or stored_name(f), f[1], text = f.text,
+      as = f[2].kind == "usd" and "nano_usd" or nil, sub = inner.kind == "object" and M.view(inner) or nil}
   end
   return list
 end

@@ -8,7 +8,9 @@
 --   })
 --
 -- A field: {name, type, required=, default=, nullable=, ro=, immutable=, doc=}. `ro`: set by the
--- service; `immutable`: given once. A nullable field without a default is null when absent.
+-- service; `immutable`: given once. A nullable field without a default is null when absent. Fields of
+-- answers alone: from_id= (stored as `_id`), text={literal, field, literal, …} (put together out of
+-- stored fields), derived= (an object made out of the document itself).
 
 local M = {}
 

@@ -5,10 +5,12 @@ local dataset = require "domain.dataset"
 local engine = require "engine"
 local execution = require "domain.execution"
 local follow = require "engine.follow"
+local ids = require "domain.ids"
 local idempotency = require "http.idempotency"
 local instance = require "domain.instance"
 local json = require "json"
 local lists = require "domain.lists"
+local principal = require "http.principal"
 local problem = require "http.problem"
 local project = require "domain.project"
 local report = require "domain.report"
@@ -34,7 +36,7 @@ local function going_on(ctx, text, id)
 end
 
 local function read_text(ctx, id)
-  local text, err = ctx.project.db:find_one_json(coll, {_id = id}, report.execution_view())
+  local text, err = ctx.project.db:find_one_json(coll, {_id = id}, schema.view(ty))
   if not text then return nil, err or problem.err("not_found") end
   return text
 end
@@ -82,7 +84,7 @@ local function list(ctx)
   if q.end_date then
     filter[#filter + 1] = {"created_at", "lt", value.date(rfc3339.parse_date(q.end_date) + 86400000)}
   end
-  return lists.page(ctx, {db = ctx.project.db, coll = coll, filter = filter, type = ty, view = report.execution_view()})
+  return lists.page(ctx, {db = ctx.project.db, coll = coll, filter = filter, type = ty})
 end
 
 -- The result of a run that has ended; of one that goes on, the execution as 202.
@@ -181,8 +183,6 @@ end
 
 local function socket(ctx)
   local id = ctx.params.execution_id
-  local ids = require "domain.ids"
-  local principal = require "http.principal"
   local found, err = project.by_number(ids.project_number(id))
   if not found then return nil, err end
   -- The path does not name the project, so its scope is checked here.

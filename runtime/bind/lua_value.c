@@ -10,8 +10,9 @@
  *   value.type(v) -> "date" | "int64" | "binary" | "null" | type(v)
  *   value.doc(table) -> BSON document  value.doc_decode(bytes) -> table
  *   value.view{ {from, to=from, as="nano_usd"?, sub=view?}, … } -> view, for store reads; made
- * once, when a module loads: a view lives as long as the process value.doc_json(docbytes, view?) ->
- * JSON text */
+ *       once, when a module loads: a view lives as long as the process. from "" with a sub: the
+ *       document itself. {"", to, text={literal, field, literal, …}}: a string put together
+ *   value.doc_json(docbytes, view?) -> JSON text */
 #include <errno.h>
 #include <math.h>
 #include <openssl/evp.h>
@@ -198,6 +199,23 @@ static void check_view_field(lua_State *L, int i) {
     if (!lua_isnil(L, -1))
         kt_check_view(L, lua_gettop(L));
     lua_pop(L, 1);
+    lua_getfield(L, -1, "text");
+    if (!lua_isnil(L, -1)) {
+        luaL_checktype(L, lua_gettop(L), LUA_TTABLE);
+        for (int k = 1; k <= (int)lua_objlen(L, -1); k++)
+            field_text(L, lua_gettop(L), k, NULL);
+    }
+    lua_pop(L, 1);
+}
+
+/* The list of strings at the top; NULL when there is none, or no memory. Pops it. */
+static const char *const *view_text(lua_State *L) {
+    int n = lua_istable(L, -1) ? (int)lua_objlen(L, -1) : 0;
+    const char **parts = n > 0 ? calloc((size_t)n + 1, sizeof *parts) : NULL;
+    for (int i = 0; parts != NULL && i < n; i++)
+        parts[i] = strdup(field_text(L, lua_gettop(L), i + 1, NULL));
+    lua_pop(L, 1);
+    return parts;
 }
 
 static int l_view(lua_State *L) {
@@ -228,6 +246,8 @@ static int l_view(lua_State *L) {
         fields[i].as = field_text(L, 3, 0, "as") != NULL ? KT_AS_NANO_USD : KT_AS_IS;
         lua_getfield(L, 3, "sub");
         fields[i].sub = lua_isnil(L, -1) ? NULL : kt_check_view(L, 4);
+        lua_getfield(L, 3, "text");
+        fields[i].text = view_text(L);
         lua_settop(L, 2);
     }
     v->view.fields = fields;

@@ -74,6 +74,9 @@ struct kt_view_field {
     const char *to;   /* name in the answer */
     enum kt_view_as as;
     const struct kt_view *sub; /* for a sub-document or an array of them; NULL: whole */
+    /* A string put together, `from` is not used: literal, name of a string field, literal, …, NULL.
+     * null where one of the fields is no string. */
+    const char *const *text;
 };
 /* All fields of a view are written, absent ones as null: an answer carries every field. */
 struct kt_view {

@@ -136,6 +136,36 @@ static int add_container(bson_iter_t *it, bool array, const struct kt_view *view
     return 0;
 }
 
+static int add_text(const bson_t *doc, const char *const *parts, struct kt_buf *out,
+                    struct kt_error *err) {
+    struct kt_buf text = KT_BUF_INIT;
+    bool whole = true;
+    for (int i = 0; parts[i] != NULL && whole; i++) {
+        bson_iter_t it;
+        if (i % 2 == 0)
+            kt_buf_adds(&text, parts[i]);
+        else if (bson_iter_init_find(&it, doc, parts[i]) && BSON_ITER_HOLDS_UTF8(&it))
+            kt_buf_adds(&text, bson_iter_utf8(&it, NULL));
+        else
+            whole = false;
+    }
+    int rc = text.failed ? kt_fail(err, KT_NO_MEMORY, "no memory for JSON") : 0;
+    if (rc == 0 && whole)
+        kt_json_string(out, text.data, text.len);
+    else if (rc == 0)
+        kt_buf_adds(out, "null");
+    kt_buf_free(&text);
+    return rc;
+}
+
+/* A field that the document has not as it is shown; -1: it has. */
+static int add_made(const bson_t *doc, const struct kt_view_field *f, int depth, struct kt_buf *out,
+                    struct kt_error *err) {
+    if (f->text != NULL)
+        return add_text(doc, f->text, out, err);
+    return f->from[0] == '\0' && f->sub != NULL ? add_view(doc, f->sub, depth + 1, out, err) : -1;
+}
+
 static int add_view(const bson_t *doc, const struct kt_view *view, int depth, struct kt_buf *out,
                     struct kt_error *err) {
     kt_buf_addc(out, '{');
@@ -146,6 +176,11 @@ static int add_view(const bson_t *doc, const struct kt_view *view, int depth, st
             kt_buf_addc(out, ',');
         kt_json_string(out, f->to, strlen(f->to));
         kt_buf_addc(out, ':');
+        int made = add_made(doc, f, depth, out, err);
+        if (made > 0)
+            return made;
+        if (made == 0)
+            continue;
         bool found = bson_iter_init(&it, doc) &&
                      (strchr(f->from, '.') == NULL ? bson_iter_find(&it, f->from)
                                                    : bson_iter_find_descendant(&it, f->from, &at));

@@ -56,6 +56,10 @@ LUA_TEST(views,
          "same(usd(1500000000), '{\"c\":\"1.5\"}') same(usd(value.int64('-9223372036854775808')), '{\"c\":\"-9223372036.854775808\"}')"
          "same(usd(json.null), '{\"c\":null}')"
          "fails('field 1 is not', value.view, {{}}) fails('as is', value.view, {{'a', as='x'}}) fails('kt.view', value.view, {{'a', sub={}}})"
+         "local links = value.view{{'', 'self', text={'/x/', '_id'}}, {'', 'more', text={'/', '_id', '/y'}}, {'', 'no', text={'', 'cost'}}}"
+         "same(value.doc_json(doc, value.view{{'', 'links', sub=links}}),"
+         " '{\"links\":{\"self\":\"/x/x\",\"more\":\"/x/y\",\"no\":null}}')"
+         "fails('string expected', value.view, {{'', 'a', text={{}}}})"
          "same(value.doc_json(doc), '{\"_id\":\"x\",\"a\":{\"b\":true},\"cost\":1250,\"one\":{\"n\":\"1970-01-01T00:00:00.000Z\"},"
          "\"rows\":[{\"m\":2,\"n\":1},{\"m\":3}],\"secret\":1}')")
 
