@@ -9,6 +9,7 @@ local config = require "kt.config"
 local if_match = require "http.if_match"
 local log = require "kt.log"
 local migrations = require "domain.migrations"
+local principals = require "http.principal"
 local problem = require "http.problem"
 local schema = require "http.schema"
 local store = require "kt.store"
@@ -99,11 +100,17 @@ local function opened(doc)
   return {id = doc._id, number = doc.number, db = db, doc = doc}
 end
 
+-- Without tenants there is only the default project.
+local function exists_here(id)
+  return config.get("ENABLE_MULTI_TENANT") or id == config.get("DEFAULT_PROJECT_ID")
+end
+
 ---An existing, usable project.
 ---@param id string well-formed
 ---@return kontor.Project|nil
 ---@return kontor.Error|nil not_found also for one that is being made or erased
 function M.open(id)
+  if not exists_here(id) then return nil, problem.err("not_found") end
   local doc, err = master():find_one(coll, {_id = id})
   if err then return nil, err end
   if not doc or doc.status == "creating" or doc.status == "erasing" then return nil, problem.err("not_found") end
@@ -117,7 +124,9 @@ end
 function M.by_number(number)
   local doc, err = master():find_one(coll, {number = number})
   if err then return nil, err end
-  if not doc or doc.status == "creating" or doc.status == "erasing" then return nil, problem.err("not_found") end
+  if not doc or doc.status == "creating" or doc.status == "erasing" or not exists_here(doc._id) then
+    return nil, problem.err("not_found")
+  end
   return opened(doc)
 end
 
@@ -152,6 +161,9 @@ end
 ---@return kontor.Answer|nil
 ---@return kontor.Error|nil
 function M.create(ctx)
+  if not exists_here(ctx.body.project_id) then
+    return nil, problem.err("forbidden", "This service has one project only (ENABLE_MULTI_TENANT).")
+  end
   local db, stored = master(), schema.to_stored(ty, ctx.body)
   local there, err = db:find_one(coll, {_id = stored._id}, {projection = {"_id"}})
   if err then return nil, err end
@@ -201,6 +213,24 @@ function M.finish_pending()
     if not ok then return nil, err end
     log.info("project.finished", {project_id = doc._id})
   end
+  return true
+end
+
+---The project that DEFAULT_PROJECT_ID names is made at the first start.
+---@return true|nil
+---@return kontor.Error|nil
+function M.ensure_default()
+  local id = config.get("DEFAULT_PROJECT_ID")
+  local there, err = master():find_one(coll, {_id = id}, {projection = {"_id"}})
+  if err then return nil, err end
+  if there then return true end
+  local principal = principals.system()
+  local plain = assert(schema.check(ty, {project_id = id, project_name = "Default", customer_name = "Default"},
+    "create", {principal = principal}))
+  local made
+  made, err = M.create{principal = principal, body = plain}
+  -- Another worker may have been first.
+  if not made and err.code ~= "already_exists" then return nil, err end
   return true
 end
 

@@ -144,7 +144,7 @@ function M.handler(app)
     local status = send(ctx, result, err)
     local name = ctx.route and ctx.route.path or "none"
     requests:inc{route = name, method = req.method, status = tostring(status)}
-    seconds:observe(clock.monotonic() - started, {route = name})
+    seconds:observe({route = name}, clock.monotonic() - started)
     log.info("http.request", {request_id = req.id, project_id = ctx.params and ctx.params.project_id,
       msg = ("%s %s %d %.1f ms"):format(req.method, req.path:sub(1, 200), status, (clock.monotonic() - started) * 1e3)})
   end

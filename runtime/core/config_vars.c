@@ -25,6 +25,14 @@ static const char *check_prefix(const char *text) {
     return strlen(text) <= 15 ? NULL : "is longer than 15 bytes";
 }
 
+static const char *check_project_id(const char *text) {
+    size_t n = strlen(text);
+    if (n > 48 || strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") != n || text[0] == '-' ||
+        (n > 0 && text[n - 1] == '-'))
+        return "is not 1 to 48 of a-z, 0-9 and -, with a letter or digit at both ends";
+    return NULL;
+}
+
 static const char *check_hosts(const char *text) {
     return strpbrk(text, " \t/@\"'") == NULL ? NULL : "is not a list of host names joined by commas";
 }
@@ -52,6 +60,10 @@ const struct kt_config_var kt_config_vars[] = {
      "Name of the master database."},
     {"PROJECT_DATABASE_PREFIX", KT_CONFIG_TEXT, "ktern-project-", 0, 0, check_prefix,
      "What stands before a project's id in the name of its database."},
+    {"ENABLE_MULTI_TENANT", KT_CONFIG_BOOL, "1", 0, 0, NULL,
+     "0: only the project DEFAULT_PROJECT_ID exists, every other one is not found."},
+    {"DEFAULT_PROJECT_ID", KT_CONFIG_TEXT, "default", 0, 0, check_project_id,
+     "Project that is made at the first start."},
 };
 
 const int kt_config_count = sizeof kt_config_vars / sizeof kt_config_vars[0];

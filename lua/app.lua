@@ -1,0 +1,109 @@
+-- A worker's start: store, migrations, the default project, the engine, then the sockets. And its
+-- drain. Runs as a task in the host VM.
+
+local clock = require "kt.clock"
+local config = require "kt.config"
+local cursor = require "http.cursor"
+local dispatch = require "http.dispatch"
+local engine = require "engine"
+local health = require "domain.health"
+local http = require "kt.http"
+local log = require "kt.log"
+local migrations = require "domain.migrations"
+local project = require "domain.project"
+local router = require "http.router"
+local routes = require "routes"
+local setup = require "domain.setup"
+local store = require "kt.store"
+
+local M = {}
+
+local servers = {}
+
+-- KONTOR_HOSTS as a set, in lower case.
+local function host_names()
+  local set = {}
+  for name in config.get("KONTOR_HOSTS"):gmatch("[^,%s]+") do set[name:lower()] = true end
+  return set
+end
+
+local function open_master()
+  local name = config.get("MASTER_DATABASE_NAME")
+  local ok, err = store.create(name)
+  if not ok and err.code ~= "already_exists" then return nil, err end
+  return store.database(name)
+end
+
+local function open_data(home)
+  local ok, err = store.open{dir = config.get("KONTOR_DATA_DIR")}
+  if not ok then return nil, err end
+  ok, err = migrations.load(home)
+  if not ok then return nil, err end
+  local master
+  master, err = open_master()
+  if not master then return nil, err end
+  ok, err = migrations.run("master", master)
+  if not ok then return nil, err end
+  local secret
+  secret, err = master:find_one("kt_m_secrets", {_id = "system/cursor"})
+  if not secret then return nil, err or {code = "store_corrupt", message = "kt_m_secrets has no system/cursor"} end
+  cursor.set_key(secret.data)
+  ok, err = project.finish_pending()
+  if not ok then return nil, err end
+  ok, err = project.ensure_default()
+  if not ok then return nil, err end
+  return master
+end
+
+local function serve(ctx, app)
+  local handler = dispatch.handler(app)
+  local server, err = http.serve{fd = ctx.listen_fd, via = "tcp", handler = handler}
+  if not server then return nil, err end
+  servers[1] = server
+  if ctx.admin_fd then
+    server, err = http.serve{fd = ctx.admin_fd, via = "unix", handler = handler}
+    if not server then return nil, err end
+    servers[2] = server
+  end
+  return true
+end
+
+-- Requests first: while they end, the engine still answers them.
+local function drain(seconds)
+  health.state.status = "draining"
+  local ends = clock.monotonic() + seconds
+  log.info("worker.drain", {msg = ("%d s"):format(seconds)})
+  engine.drain(seconds)
+  for _, server in ipairs(servers) do server:drain(math.max(0, ends - clock.monotonic())) end
+end
+
+---@class kontor.WorkerContext
+---@field listen_fd integer
+---@field admin_fd? integer
+---@field slot integer
+---@field epoch string this incarnation
+---@field home string folder of lua/, agents/, migrations/
+---@field version? string
+---@field drain fun(fn: fun(seconds: number)) registers what runs when the worker is to end
+
+---@param ctx kontor.WorkerContext
+---@return true|nil ready
+---@return kontor.Error|nil
+function M.start(ctx)
+  health.state.worker = ("%d:%s"):format(ctx.slot, ctx.epoch)
+  health.state.version = ctx.version or health.state.version
+  setup.home = ctx.home
+  local master, err = open_data(ctx.home)
+  if not master then return nil, err end
+  ctx.drain(drain)
+  local ok
+  ok, err = engine.start(ctx)
+  if not ok then return nil, err end
+  local app = {router = router.new(routes.all()), hosts = host_names(), open_project = project.open, master = master}
+  ok, err = serve(ctx, app)
+  if not ok then return nil, err end
+  health.state.status = "ready"
+  return true
+end
+
+return M
