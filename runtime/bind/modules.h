@@ -8,6 +8,7 @@
     X("json", luaopen_json)                                                                        \
     X("kt.clock", luaopen_kt_clock)                                                                \
     X("kt.crypto", luaopen_kt_crypto)                                                              \
+    X("kt.http", luaopen_kt_http)                                                                  \
     X("kt.task", luaopen_kt_task)                                                                  \
     X("value", luaopen_value)
 

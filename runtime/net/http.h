@@ -20,9 +20,9 @@
 struct kt_http_server;
 
 struct kt_http_limits {
-    size_t headers;     /* bytes of all header lines; more: 431 */
-    size_t target;      /* bytes of the request target; more: 414 */
-    int64_t body;       /* a larger Content-Length is refused unread, 413; 0: the handler's matter */
+    size_t headers; /* bytes of all header lines; more: 431 */
+    size_t target;  /* bytes of the request target; more: 414 */
+    int64_t body;   /* a larger Content-Length is refused unread, 413; 0: the handler's matter */
     size_t write_queue; /* bytes of answers waiting for the socket before a writer should wait */
     int connections;    /* more are left in the listening socket's queue */
     double header_s;    /* from a connection's or request's first moment to the end of its head */
@@ -75,8 +75,8 @@ void kt_http_server_free(struct kt_http_server *server);
 int kt_http_connections(const struct kt_http_server *server);
 bool kt_http_draining(const struct kt_http_server *server);
 
-/* Ask for more body bytes than kt_http_body holds now: answered by one call of `body`. Sends 100 Continue where the client waits
- * for it. */
+/* Ask for more body bytes than kt_http_body holds now: answered by one call of `body`. Sends 100
+ * Continue where the client waits for it. */
 void kt_http_want(struct kt_http_req *req);
 /* The bytes that came and were not yet consumed (kt_buf_consume, kt_buf_clear). */
 struct kt_buf *kt_http_body(struct kt_http_req *req);

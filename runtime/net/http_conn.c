@@ -242,9 +242,9 @@ static void name_request(struct kt_conn *conn) {
     if (f != NULL && f->value_len > 0 && f->value_len <= KT_HTTP_ID_MAX) {
         const char *v = conn->parser.head.data + f->value;
         size_t i = 0;
-        while (i < f->value_len && ((v[i] >= '0' && v[i] <= '9') || (v[i] >= 'a' && v[i] <= 'z') ||
-                                    (v[i] >= 'A' && v[i] <= 'Z') || v[i] == '.' || v[i] == '_' ||
-                                    v[i] == '-'))
+        while (i < f->value_len &&
+               ((v[i] >= '0' && v[i] <= '9') || (v[i] >= 'a' && v[i] <= 'z') ||
+                (v[i] >= 'A' && v[i] <= 'Z') || v[i] == '.' || v[i] == '_' || v[i] == '-'))
             i++;
         if (i == f->value_len) {
             memcpy(conn->req.id, v, i);

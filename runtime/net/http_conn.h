@@ -4,11 +4,11 @@
 #include "net/http.h"
 
 enum kt_conn_state {
-    KT_CONN_HEAD,   /* reading a head, or idle before one */
-    KT_CONN_BUSY,   /* a request is with the handler */
+    KT_CONN_HEAD,    /* reading a head, or idle before one */
+    KT_CONN_BUSY,    /* a request is with the handler */
     KT_CONN_DISCARD, /* answered; reading the rest of the body to keep the connection */
-    KT_CONN_LINGER, /* answered and shut down; reading on until the client closes */
-    KT_CONN_CLOSED  /* uv_close was called */
+    KT_CONN_LINGER,  /* answered and shut down; reading on until the client closes */
+    KT_CONN_CLOSED   /* uv_close was called */
 };
 
 struct kt_conn {

@@ -232,9 +232,9 @@ static int check_target(struct kt_http_parser *p, struct kt_http_field *host,
         if (c <= 0x20 || c >= 0x7f || c == '#')
             return MALFORMED("a character in the request target that must be percent-encoded");
     }
-    size_t scheme = t.len > 7 && strncasecmp(t.data, "http://", 7) == 0     ? 7
+    size_t scheme = t.len > 7 && strncasecmp(t.data, "http://", 7) == 0    ? 7
                     : t.len > 8 && strncasecmp(t.data, "https://", 8) == 0 ? 8
-                                                                            : 0;
+                                                                           : 0;
     if (scheme > 0) { /* RFC 9112 3.2.2: the target's authority replaces Host */
         const char *start = t.data + scheme, *end = t.data + t.len, *stop = start;
         while (stop < end && *stop != '/' && *stop != '?')
@@ -386,8 +386,8 @@ static ssize_t skip_trailers(struct kt_http_parser *p, const char *data, size_t 
     return (ssize_t)n;
 }
 
-ssize_t kt_http_parse_body(struct kt_http_parser *p, const char *data, size_t n,
-                           struct kt_buf *out, struct kt_error *err) {
+ssize_t kt_http_parse_body(struct kt_http_parser *p, const char *data, size_t n, struct kt_buf *out,
+                           struct kt_error *err) {
     if (p->body_done || n == 0)
         return 0;
     if (p->failed)

@@ -64,8 +64,8 @@ ssize_t kt_http_parse_head(struct kt_http_parser *p, const char *data, size_t n,
                            struct kt_error *err);
 /* Take body bytes and append what they carry to `out`. Returns how many were taken; less than n
  * only when the body ended (body_done). */
-ssize_t kt_http_parse_body(struct kt_http_parser *p, const char *data, size_t n,
-                           struct kt_buf *out, struct kt_error *err);
+ssize_t kt_http_parse_body(struct kt_http_parser *p, const char *data, size_t n, struct kt_buf *out,
+                           struct kt_error *err);
 
 /* First field of that name (lower case), or NULL. */
 const struct kt_http_field *kt_http_find(const struct kt_http_parser *p, const char *name);

@@ -277,9 +277,10 @@ static void test_head_and_no_content(void **state) {
 static void test_pipelining(void **state) {
     (void)state;
     int fd = client();
-    put(fd, "GET /later" H "\r\nPOST /collect" H "Content-Length: 3\r\n\r\noneGET /hello" H
-            "\r\nPOST /collect" H "Content-Length: 3\r\nConnection: close\r\n\r\ntwoGET /hello" H
-            "\r\n",
+    put(fd,
+        "GET /later" H "\r\nPOST /collect" H "Content-Length: 3\r\n\r\noneGET /hello" H
+        "\r\nPOST /collect" H "Content-Length: 3\r\nConnection: close\r\n\r\ntwoGET /hello" H
+        "\r\n",
         strlen("GET /later" H "\r\nPOST /collect" H "Content-Length: 3\r\n\r\noneGET /hello" H
                "\r\nPOST /collect" H "Content-Length: 3\r\nConnection: close\r\n\r\ntwoGET /hello" H
                "\r\n"));
@@ -309,12 +310,13 @@ static void test_bodies(void **state) {
             "0\r\n\r\n"),
         "\r\n\r\n5\r\nabcde\r\n0\r\n\r\n");
     has(ask(fd, "POST /collect" H "\r\n", "\r\n\r\n"), "Content-Length: 0\r\n");
-    const char *a = ask(fd, "POST /collect" H "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n",
-                        "\r\n\r\n");
+    const char *a =
+        ask(fd, "POST /collect" H "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n", "\r\n\r\n");
     assert_string_equal(a, "HTTP/1.1 100 Continue\r\n\r\n");
     has(ask(fd, "ok", "\r\n\r\nok"), " 200 ");
     /* A body that is already there needs no invitation. */
-    a = ask(fd, "POST /collect" H "Content-Length: 2\r\nExpect: 100-continue\r\n\r\nok", "\r\n\r\nok");
+    a = ask(fd, "POST /collect" H "Content-Length: 2\r\nExpect: 100-continue\r\n\r\nok",
+            "\r\n\r\nok");
     has_not(a, "100 Continue");
     close(fd);
 }

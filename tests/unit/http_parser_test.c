@@ -151,9 +151,11 @@ static void test_cases(void **state) {
             int code = feed(&p, cases[i].text, strlen(cases[i].text), steps[s], &body, &rest, &err);
             bool complete = p.head_done && p.body_done && rest == 0;
             if (code != (int)cases[i].code || (code == 0 && !complete))
-                failures++, print_error("case %zu step %zu: %s %s, expected %s; complete %d, rest %zu\n%s\n", i,
-                         steps[s], kt_code_name((enum kt_code)code), code ? err.message : "",
-                         kt_code_name(cases[i].code), complete, rest, cases[i].text);
+                failures++,
+                    print_error(
+                        "case %zu step %zu: %s %s, expected %s; complete %d, rest %zu\n%s\n", i,
+                        steps[s], kt_code_name((enum kt_code)code), code ? err.message : "",
+                        kt_code_name(cases[i].code), complete, rest, cases[i].text);
             kt_buf_free(&body);
             kt_http_parser_free(&p);
         }
@@ -288,12 +290,9 @@ static void test_trailers_and_extensions_are_bounded(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),
-        cmocka_unit_test(test_nul),
-        cmocka_unit_test(test_fields),
-        cmocka_unit_test(test_absolute_form_replaces_host),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_trailers_and_extensions_are_bounded),
+        cmocka_unit_test(test_cases),  cmocka_unit_test(test_nul),
+        cmocka_unit_test(test_fields), cmocka_unit_test(test_absolute_form_replaces_host),
+        cmocka_unit_test(test_bounds), cmocka_unit_test(test_trailers_and_extensions_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,221 @@
+/* Module kt.http: the HTTP server. Yield: server:drain and, of a request, body, read, write.
+ *
+ *   http.serve{fd=N, handler=function(req) … end, limits={…}?, via="tcp"|"unix"?} -> server
+ *       fd: a listening socket, the server's from now on. Each request runs handler(req) as a new
+ *       root task; when the client goes away that task is cancelled. A handler that ends without
+ *       an answer answers 500; what is wrong with a request's framing is answered before.
+ *       limits: headers, target, body, write_queue (bytes), connections, header_time, body_time,
+ *       idle_time, write_time, linger_time (seconds); the defaults are those of net/http.h.
+ *   http.listen("127.0.0.1:0") -> fd, port | nil, err
+ *   server:drain(seconds) -> bool    accept no more, finish what runs; true: all are gone
+ *   server:close()    cuts every connection      server:connections() -> n
+ *
+ *   req.method .target .path .query .headers .id .remote .via .version   (headers: lower-case
+ * names) req:body(max?) -> string | nil, err      the whole; max 1 MiB unless said req:read() ->
+ * chunk | nil at the end | nil, err req:respond(status, headers?, body?) -> true | nil, err
+ *   req:start(status, headers?), req:write(chunk), req:finish() -> true | nil, err
+ *       headers: name -> string, number or list. content-length in start announces the length,
+ *       connection="close" ends the connection; the other framing fields raise.
+ *   req:answered() -> bool
+ *
+ * err.code: body_too_large, request_timeout, malformed_request (of the body), cancelled (the client
+ * is gone), invalid_state (answered already). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/http_bind.h"
+#include "core/listen.h"
+
+struct drain_op {
+    struct kt_op op;
+    struct http_server *server;
+    uv_timer_t *timer;
+    bool empty;
+    struct drain_op *next;
+};
+
+static int push_empty(lua_State *L, struct kt_op *op) {
+    lua_pushboolean(L, ((struct drain_op *)op)->empty);
+    return 1;
+}
+
+static void timer_closed(uv_handle_t *handle) {
+    free(handle);
+}
+
+static void drain_leave(struct drain_op *drain) {
+    if (drain->server == NULL)
+        return;
+    struct drain_op **at = &drain->server->drains;
+    while (*at != drain)
+        at = &(*at)->next;
+    *at = drain->next;
+    drain->server = NULL;
+}
+
+static void drain_over(uv_timer_t *timer) {
+    kt_op_settle(timer->data, push_empty);
+}
+
+static void drain_cancel(struct kt_op *op) {
+    kt_op_settle(op, NULL);
+}
+
+static void drain_free(struct kt_op *op) {
+    struct drain_op *drain = (struct drain_op *)op;
+    drain_leave(drain);
+    if (drain->timer != NULL)
+        uv_close((uv_handle_t *)drain->timer, timer_closed);
+}
+
+static const struct kt_op_class drain_class = {"http.drain", sizeof(struct drain_op), drain_cancel,
+                                               drain_free};
+
+static void settle_drains(struct http_server *server) {
+    while (server->drains != NULL) {
+        struct drain_op *drain = server->drains;
+        drain_leave(drain);
+        drain->empty = true;
+        kt_op_settle(&drain->op, push_empty);
+    }
+}
+
+void kt_http_lua_empty(struct kt_http_server *http, void *ud) {
+    struct http_server *server = ud;
+    (void)http;
+    settle_drains(server);
+    if (server->closing)
+        free(server);
+}
+
+static struct http_server *check_server(lua_State *L) {
+    struct http_server **box = luaL_checkudata(L, 1, "kt.http.server");
+    return *box;
+}
+
+static int l_drain(lua_State *L) {
+    struct http_server *server = check_server(L);
+    double seconds = kt_check_duration(L, 2);
+    if (server == NULL) {
+        lua_pushboolean(L, true);
+        return 1;
+    }
+    struct drain_op *drain = kt_op_new(L, &drain_class);
+    uv_timer_t *timer = malloc(sizeof *timer);
+    if (timer == NULL) {
+        kt_op_drop(&drain->op);
+        return luaL_error(L, "not enough memory");
+    }
+    drain->timer = timer;
+    uv_timer_init(server->vm->loop, timer);
+    timer->data = drain;
+    uv_timer_start(timer, drain_over, (uint64_t)(seconds * 1000), 0);
+    drain->server = server;
+    drain->next = server->drains;
+    server->drains = drain;
+    kt_http_drain(server->http);
+    if (kt_http_connections(server->http) == 0)
+        settle_drains(server);
+    return kt_op_yield(&drain->op);
+}
+
+static void close_server(lua_State *L, struct http_server **box) {
+    struct http_server *server = *box;
+    if (server == NULL)
+        return;
+    *box = NULL;
+    luaL_unref(L, LUA_REGISTRYINDEX, server->handler);
+    luaL_unref(L, LUA_REGISTRYINDEX, server->self);
+    server->closing = true;
+    settle_drains(server);
+    kt_http_server_free(server->http);
+}
+
+static int l_close(lua_State *L) {
+    close_server(L, luaL_checkudata(L, 1, "kt.http.server"));
+    return 0;
+}
+
+static int l_connections(lua_State *L) {
+    struct http_server *server = check_server(L);
+    lua_pushinteger(L, server == NULL ? 0 : kt_http_connections(server->http));
+    return 1;
+}
+
+static int l_serve(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    int fd = (int)kt_opt_number(L, 1, "fd", -1);
+    luaL_argcheck(L, fd >= 0, 1, "fd is missing");
+    const char *via = kt_opt_string(L, 1, "via", "tcp");
+    luaL_argcheck(L, strcmp(via, "tcp") == 0 || strcmp(via, "unix") == 0, 1, "via: tcp or unix");
+    struct kt_http_limits limits = kt_http_default_limits;
+    lua_getfield(L, 1, "limits");
+    limits.headers = (size_t)kt_opt_number(L, 2, "headers", (double)limits.headers);
+    limits.target = (size_t)kt_opt_number(L, 2, "target", (double)limits.target);
+    limits.body = (int64_t)kt_opt_number(L, 2, "body", (double)limits.body);
+    limits.write_queue = (size_t)kt_opt_number(L, 2, "write_queue", (double)limits.write_queue);
+    limits.connections = (int)kt_opt_number(L, 2, "connections", limits.connections);
+    limits.header_s = kt_opt_number(L, 2, "header_time", limits.header_s);
+    limits.body_s = kt_opt_number(L, 2, "body_time", limits.body_s);
+    limits.idle_s = kt_opt_number(L, 2, "idle_time", limits.idle_s);
+    limits.write_s = kt_opt_number(L, 2, "write_time", limits.write_s);
+    limits.linger_s = kt_opt_number(L, 2, "linger_time", limits.linger_s);
+    luaL_argcheck(L, limits.headers + limits.target <= 60000, 1,
+                  "limits: headers and target together are at most 60000 bytes");
+    lua_getfield(L, 1, "handler");
+    luaL_argcheck(L, lua_isfunction(L, 3), 1, "handler is missing");
+
+    struct http_server **box = lua_newuserdata(L, sizeof *box);
+    *box = NULL;
+    luaL_getmetatable(L, "kt.http.server");
+    lua_setmetatable(L, -2);
+    struct kt_error err;
+    struct http_server *server = calloc(1, sizeof *server);
+    if (server == NULL)
+        return luaL_error(L, "not enough memory");
+    server->vm = kt_vm_of(L);
+    server->via = strcmp(via, "unix") == 0 ? "unix" : "tcp";
+    server->http =
+        kt_http_server_new(server->vm->loop, fd, &limits, &kt_http_lua_handler, server, &err);
+    if (server->http == NULL) {
+        free(server);
+        return kt_push_error(L, &err);
+    }
+    *box = server;
+    lua_pushvalue(L, 3);
+    server->handler = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushvalue(L, 4);
+    server->self = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 1;
+}
+
+static int l_listen(lua_State *L) {
+    const char *address = luaL_checkstring(L, 1);
+    int fd, port;
+    struct kt_error err;
+    if (kt_listen_tcp(address, 1, &fd, &port, &err) != 0)
+        return kt_push_error(L, &err);
+    lua_pushinteger(L, fd);
+    lua_pushinteger(L, port);
+    return 2;
+}
+
+static const luaL_Reg functions[] = {{"serve", l_serve}, {"listen", l_listen}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"drain", l_drain},
+                                   {"close", l_close},
+                                   {"connections", l_connections},
+                                   {"__gc", l_close},
+                                   {NULL, NULL}};
+
+int luaopen_kt_http(lua_State *L) {
+    kt_http_request_class(L);
+    luaL_newmetatable(L, "kt.http.server");
+    luaL_setfuncs(L, methods, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lua_newtable(L);
+    luaL_setfuncs(L, functions, 0);
+    return 1;
+}
