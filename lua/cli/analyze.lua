@@ -1,0 +1,152 @@
+--- kontor analyze: the analysis of a folder, offline, with the rules of agents/ on disk. Same report and input hashes as the
+-- service for the same files.
+local file = require "kt.file"
+local json = require "json"
+
+local calendar = require "erp.calendar"
+local folder = require "erp.folder"
+local options = require "lib.options"
+local sweep = require "erp.sweep"
+local table_view = require "erp.table_view"
+
+local AGENT = "erp-exception-management"
+
+local spec = {
+  usage = "kontor analyze --data DIR [--mapping NAME] …",
+  options = {
+    { "data", "DIR", "folder of .csv and .ndjson files", required = true },
+    { "mapping", "NAME", "mapping script", default = "identity" },
+    { "rules", "A,B", "only these rules", many = true, default = "all" },
+    { "as-of", "DATE", "key date", default = "manifest.json's, or the mapping's" },
+    { "param", "RULE.name=VALUE", "parameter of a rule; null: inactive", many = true },
+    { "report", "FILE", "write the JSON report there" },
+    { "previous", "FILE", "report of an earlier run, for the trend" },
+    { "format", "F", "what to print: table or json", default = "table" },
+    { "agents", "DIR", "scripts to use instead of the installed agent's" },
+  },
+}
+
+local function fail(code, message)
+  io.stderr:write("kontor analyze: ", message, "\n")
+  return code
+end
+
+-- <home>/lua/?.lua is the first entry of the path.
+local function home() return package.path:match("^(.-)/lua/%?%.lua") or "." end
+
+local function names_in(dir)
+  local names, err = file.list(dir)
+  if not names then return nil, err end
+  local out = {}
+  for i, entry in ipairs(names) do out[i] = type(entry) == "table" and entry.name or entry end
+  return out
+end
+
+local function read_bundle(dir)
+  local bundle = {}
+  for _, kind in ipairs { "rules", "mappings", "lib" } do
+    for _, name in ipairs(names_in(dir .. "/" .. kind) or {}) do
+      if name:match("%.lua$") then
+        local source, err = file.read(dir .. "/" .. kind .. "/" .. name)
+        if not source then return nil, err end
+        bundle["agents/" .. AGENT .. "/" .. kind .. "/" .. name] = source
+      end
+    end
+  end
+  if not next(bundle) then return nil, { message = "there are no scripts" } end
+  return bundle
+end
+
+local function split(lists)
+  if not lists then return nil end
+  local out = {}
+  for _, list in ipairs(lists) do
+    for item in list:gmatch("[^,%s]+") do out[#out + 1] = item end
+  end
+  return out
+end
+
+local function read_params(texts)
+  local params = {}
+  for _, text in ipairs(texts or {}) do
+    local name, value = text:match("^([%w-]+%.[%w_]+)=(.*)$")
+    if not name then return nil, "--param '" .. text .. "' is not RULE.name=VALUE" end
+    if params[name] ~= nil then return nil, "--param " .. name .. " is given twice" end
+    if value == "null" then
+      params[name] = json.null
+    elseif value:match("^[%[{]") then
+      local decoded, err = json.decode(value)
+      if err then return nil, "--param " .. name .. ": " .. err.message end
+      params[name] = decoded
+    else
+      params[name] = value
+    end
+  end
+  return params
+end
+
+local function read_previous(path)
+  if not path then return nil end
+  local text, err = file.read(path)
+  if not text then return nil, err.message end
+  local previous
+  previous, err = json.decode(text)
+  if type(previous) ~= "table" or type(previous.categories) ~= "table" then
+    return nil, path .. ": " .. (err and err.message or "is no report")
+  end
+  return previous
+end
+
+---@param args string[]
+---@return integer exit code: 0 also with findings, 1 failed, 2 usage
+return function(args)
+  local values, problem = options.parse(args, spec)
+  if not values then return fail(2, problem .. "\n" .. options.help(spec)) end
+  if values.help then
+    io.stdout:write(options.help(spec))
+    return 0
+  end
+  local format = values.format or "table"
+  if format ~= "table" and format ~= "json" then return fail(2, "--format is table or json, not '" .. format .. "'") end
+  if values["as-of"] and not calendar.parse(values["as-of"]) then
+    return fail(2, "--as-of '" .. values["as-of"] .. "' is no date (YYYY-MM-DD)")
+  end
+  local params
+  params, problem = read_params(values.param)
+  if not params then return fail(2, problem) end
+
+  local tables, err = folder.tables(values.data, names_in)
+  if not tables then return fail(1, values.data .. ": " .. tostring(err.message)) end
+  local as_of = values["as-of"]
+  if not as_of then
+    as_of, err = folder.as_of(values.data)
+    if err then return fail(1, values.data .. "/" .. err.message) end
+  end
+  local previous
+  previous, problem = read_previous(values.previous)
+  if problem then return fail(1, problem) end
+  local scripts = values.agents or home() .. "/agents/" .. AGENT
+  local bundle
+  bundle, err = read_bundle(scripts)
+  if not bundle then return fail(1, scripts .. ": " .. tostring(err.message)) end
+
+  local result
+  result, err = sweep.run { bundle = bundle, mapping = values.mapping or "identity", rules = split(values.rules), params = params,
+    as_of = as_of, tables = tables, previous = previous }
+  if not result then
+    local where = err.where and string.format("%s:%d: ", err.where.script, err.where.line) or ""
+    return fail(err.code == "validation_failed" and 2 or 1, where .. tostring(err.message))
+  end
+  if values.report then
+    local written
+    written, err = file.write(values.report, result.report)
+    if not written then return fail(1, values.report .. ": " .. tostring(err.message)) end
+  end
+  if format == "json" then
+    io.stdout:write(result.report, "\n")
+  else
+    io.stdout:write(table_view.render(result))
+    if values.report then io.stdout:write("\nReport: ", values.report, "\n") end
+  end
+  return 0
+end
