@@ -9,6 +9,7 @@
     X("kt.clock", luaopen_kt_clock)                                                                \
     X("kt.crypto", luaopen_kt_crypto)                                                              \
     X("kt.http", luaopen_kt_http)                                                                  \
+    X("kt.store", luaopen_kt_store)                                                                \
     X("kt.task", luaopen_kt_task)                                                                  \
     X("value", luaopen_value)
 

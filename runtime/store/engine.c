@@ -1,0 +1,82 @@
+/* What every engine shares: requests and their ends. */
+#include "store/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+int64_t kt_now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int kt_limit_check(const struct kt_limit *limit, struct kt_error *err) {
+    if (limit == NULL)
+        return 0;
+    if (atomic_load_explicit(&limit->cancelled, memory_order_relaxed))
+        return kt_fail(err, KT_CANCELLED, "cancelled");
+    if (limit->until_ns != 0 && kt_now_ns() >= limit->until_ns)
+        return kt_fail(err, KT_DEADLINE_EXCEEDED, "the store did not answer in time");
+    return 0;
+}
+
+static void free_doc(bson_t **doc) {
+    if (*doc != NULL)
+        bson_destroy(*doc);
+    *doc = NULL;
+}
+
+void kt_read_free(struct kt_read *r) {
+    kt_filter_free(&r->filter);
+    free_doc(&r->after);
+    free(r->fields);
+    free(r->group);
+    kt_buf_free(&r->out);
+    free_doc(&r->last);
+}
+
+void kt_write_free(struct kt_write *w) {
+    kt_filter_free(&w->filter);
+    kt_update_free(&w->update);
+    kt_buf_free(&w->docs);
+    free(w->fields);
+    free_doc(&w->upserted);
+    free_doc(&w->doc);
+}
+
+void kt_commit_free(struct kt_commit *c) {
+    for (int i = 0; i < c->count; i++)
+        kt_write_free(&c->writes[i]);
+    free(c->writes);
+    c->writes = NULL;
+    c->count = 0;
+}
+
+void kt_commit_clear(struct kt_commit *c) {
+    c->rc = 0;
+    c->error.code = KT_OK;
+    c->failed_at = -1;
+    c->number = 0;
+    c->failed_key[0] = '\0';
+    c->outcome_unknown = false;
+    for (int i = 0; i < c->count; i++) {
+        c->writes[i].matched = c->writes[i].modified = 0;
+        free_doc(&c->writes[i].upserted);
+        free_doc(&c->writes[i].doc);
+    }
+}
+
+void kt_doc_project(const bson_t *doc, const char *fields, bson_t *out) {
+    bson_iter_t it;
+    if (!bson_iter_init(&it, doc))
+        return;
+    while (bson_iter_next(&it)) {
+        const char *key = bson_iter_key(&it);
+        bool keep = strcmp(key, "_id") == 0;
+        for (const char *f = fields; !keep && *f != '\0'; f += strlen(f) + 1)
+            keep = strcmp(f, key) == 0;
+        if (keep)
+            bson_append_iter(out, NULL, 0, &it);
+    }
+}
