@@ -1,0 +1,90 @@
+--- The door: the one place where a script touches the world. The script VM hands over calls, the
+--- engine journals them, the services here do them.
+---
+--- A service is a table:
+---   class    "read": its answer is recorded and rides with the next chunk. "effect": its answer is
+---            in the store before the script goes on. "emit": published, neither recorded nor answered.
+---   run      fun(call): any, table? — the answer (a JSON value, nil is null), or nil, err
+---   wake_at  fun(call): integer? — only for calls that do nothing but wait: ms UTC of their end; a
+---            run with none but such calls open may give up its coroutine
+---   expand   fun(answer): table?, table? — what the script gets for a recorded answer, where that is
+---            less than the script needs and can be made again from it
+---   noted    fun(run, answer) — what a good answer means for the run's result
+--- Derived calls (time.now, random, uuid) never leave the script VM.
+
+local M = {}
+
+---@class door.Call
+---@field id integer
+---@field name string
+---@field args any[] the arguments, decoded
+---@field now integer ms UTC, the run's logical time when it was made
+---@field run door.Context
+---@field emit fun(type: string, data: table) numbered event of this call; one that is in the journal
+---already (the call was cut off and is done again) is left out
+---@field publish fun(type: string, data: table) passing event
+
+---@class door.Context what a service may know of the run
+---@field project_id string
+---@field db table the project's database
+---@field execution_id string
+---@field execution table the document
+---@field settings table effective settings of the run
+---@field files table<string, string> the run's bundle: source by path
+---@field bundle string its sha256
+---@field system_prompt_id string?
+---@field system_prompt_ref string?
+---@field progress {partial: any, report: table?, rows: integer?}
+
+local function refuse(name)
+  return function()
+    return nil, {
+      code = "tool_not_found",
+      message = name .. " is not configured in this service",
+      retryable = false,
+    }
+  end
+end
+
+M.services = {
+  ["erp.load"] = require("door.erp").load,
+  ["erp.sweep"] = require("door.erp").sweep,
+  ["data.get"] = require("door.data").get,
+  ["data.list"] = require("door.data").list,
+  ["template.load"] = require("door.template").load,
+  ["template.rendered"] = require("door.template").rendered,
+  ["time.sleep"] = require("door.time").sleep,
+  ["log"] = require("door.emit").log,
+  ["progress"] = require("door.emit").progress,
+  ["result.partial"] = require("door.emit").partial,
+  ["model.call"] = { class = "effect", run = refuse("model.call") },
+  ["tool.call"] = { class = "effect", run = refuse("tool.call") },
+  ["human.ask"] = { class = "effect", run = refuse("human.ask") },
+}
+
+local unknown = {
+  class = "read",
+  run = function(call)
+    return nil, { code = "tool_not_found", message = "there is no call " .. call.name, retryable = false }
+  end,
+}
+
+---@param name string
+---@return table service
+function M.service(name)
+  return M.services[name] or unknown
+end
+
+--- The error that a script sees.
+---@param err table
+---@return {code: string, message: string, retryable: boolean, details: table?}
+function M.script_error(err)
+  return {
+    code = err.code or "internal",
+    message = err.message or "the call failed",
+    retryable = err.retryable == true,
+    details = err.details,
+  }
+end
+
+return M

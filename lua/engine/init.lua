@@ -1,0 +1,74 @@
+--- The engine: executions of this worker. Routes use `execution`, `follow` and `journal` of it.
+
+local config = require "kt.config"
+local erp = require "door.erp"
+local execution = require "engine.execution"
+local follow = require "engine.follow"
+local journal = require "engine.journal"
+local lease = require "engine.lease"
+local queue = require "engine.queue"
+local ready = require "engine.ready"
+local recovery = require "engine.recovery"
+local runner = require "engine.runner"
+local seed = require "scripts.seed"
+local task = require "kt.task"
+
+local M = {
+  execution = execution,
+  follow = follow,
+  journal = journal,
+}
+
+---@type table[]
+local loops = {}
+---@type table?
+local watcher
+
+--- Bring the scripts up to the files, then start what runs beside the requests: lease, recovery,
+--- queue. After the migrations.
+---@param context {slot: integer, epoch: string, home: string}
+---@return boolean? ok, table? err
+function M.start(context)
+  local dev = config.get("KONTOR_DEV")
+  local ok, err = seed.run(context.home, dev)
+  if ok then
+    ok, err = lease.start(context)
+  end
+  if not ok then
+    return nil, err
+  end
+  local _, others = lease.dead()
+  if others == 0 then
+    erp.clear_all() -- nobody reads them any more
+  end
+  if dev and context.slot == 0 then
+    watcher = seed.watch(context.home)
+  end
+  ready.start()
+  queue.draining = false
+  runner.when_ended(queue.poke)
+  loops = {
+    task.detach(lease.hold, recovery.run, queue.set_others),
+    task.detach(queue.loop),
+  }
+  return true
+end
+
+--- Take nothing new, let what runs end within `seconds`, give the rest back.
+---@param seconds number
+function M.drain(seconds)
+  queue.draining = true
+  ready.noted:signal()
+  runner.drain(seconds)
+  if watcher then
+    watcher:close()
+    watcher = nil
+  end
+  for _, loop in ipairs(loops) do
+    loop:cancel()
+  end
+  loops = {}
+  lease.stop()
+end
+
+return M

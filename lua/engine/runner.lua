@@ -1,0 +1,398 @@
+--- The executions that run in this worker: starts them, ends them, knows them.
+
+local clock = require "kt.clock"
+local finish = require "engine.finish"
+local hub = require "engine.hub"
+local json = require "json"
+local journal = require "engine.journal"
+local lease = require "engine.lease"
+local log = require "kt.log"
+local metrics = require "engine.metrics"
+local places = require "engine.places"
+local ready = require "engine.ready"
+local run = require "engine.run"
+local snapshot = require "engine.snapshot"
+local task = require "kt.task"
+local value = require "value"
+local vms = require "engine.vms"
+
+local M = {}
+
+---@class engine.Entry
+---@field project table
+---@field doc table
+---@field run engine.Run?
+---@field stop engine.Stop? asked for before the run began
+---@field ended table event
+
+---@type table<string, engine.Entry> by execution id
+local entries = {}
+---@type table<string, integer> by project id
+local counts = {}
+local on_end = function() end
+
+--- Who wants to know that a project has room again.
+---@param fn fun(project_id: string)
+function M.when_ended(fn)
+  on_end = fn
+end
+
+---@param execution_id string
+---@return engine.Entry?
+function M.get(execution_id)
+  return entries[execution_id]
+end
+
+---@param project_id string
+---@return integer
+function M.running(project_id)
+  return counts[project_id] or 0
+end
+
+---@return integer
+function M.total()
+  local n = 0
+  for _ in pairs(entries) do
+    n = n + 1
+  end
+  return n
+end
+
+local function publisher(execution_id)
+  return function(type, data)
+    hub.publish(execution_id, {
+      v = 1,
+      type = type,
+      execution_id = execution_id,
+      at = tostring(value.date(clock.now())),
+      data = data,
+    })
+  end
+end
+
+--- Tell followers and the log of a change of status that no numbered event tells.
+---@param project_id string
+---@param doc table
+---@param status string
+function M.announce(project_id, doc, status)
+  publisher(doc._id)("execution.status", { status = status })
+  log.execution {
+    project_id = project_id, execution_id = doc._id, instance_id = doc.instance_id, status = status,
+  }
+end
+
+local function worker_input(doc, pinned, settings)
+  return {
+    input = doc.input_data,
+    run = {
+      execution_id = doc._id,
+      project_id = doc.project_id,
+      instance_id = doc.instance_id,
+      agent_id = doc.agent_id,
+      created_by = doc.created_by,
+      attempt = doc.attempt,
+      settings = settings,
+      variables = doc.variables,
+      instance_variables = pinned.instance.system_prompt_variables or {},
+      system_prompt_id = pinned.template.system_prompt_id,
+      system_prompt_ref = pinned.template.system_prompt_ref,
+    },
+  }
+end
+
+local function ended_of(this, outcome)
+  local partial = this.context.progress.partial
+  local stop = this.stop
+  if outcome.kind == "done" then
+    return { status = "completed", stop_reason = "done", output = value.decode(outcome.value), partial = false }
+  elseif outcome.kind == "stopped" then
+    local output = partial
+    if output == nil and outcome.value then
+      output = value.decode(outcome.value)
+    end
+    if output == json.null then
+      output = nil
+    end
+    return { status = stop.status, stop_reason = stop.stop_reason, error = stop.status ~= "cancelled" and stop.error
+      or nil, output = output, partial = output ~= nil }
+  end
+  local err = outcome.error or { code = "internal", message = "the run ended without a word" }
+  return {
+    status = err.code == "deadline_exceeded" and "timed_out" or "failed",
+    stop_reason = outcome.nondeterministic and "nondeterministic"
+      or err.code == "deadline_exceeded" and "deadline" or "error",
+    error = err,
+    output = partial,
+    partial = partial ~= nil,
+  }
+end
+
+--- Give the coroutine up until `until_ms`.
+---@return boolean parked
+local function park(entry, writer, until_ms)
+  local doc = entry.doc
+  local due = math.min(until_ms, doc.deadline_at and doc.deadline_at.ms or until_ms)
+  writer:event("execution.waiting", { reason = "sleep", ["until"] = tostring(value.date(until_ms)) })
+  while writer.busy do
+    writer.busy:wait()
+  end
+  local ops, done = writer:take()
+  ops[#ops + 1] = {
+    op = "update", coll = "kt_p_executions", must_match = true,
+    filter = { _id = doc._id, token = writer.token, status = "running" },
+    update = { set = { status = "waiting", due_at = value.date(due), last_seq = writer.seq } },
+  }
+  local results, err = writer:commit(ops)
+  if not results then
+    log.error("execution.park_failed", { project_id = entry.project.id, execution_id = doc._id,
+      msg = err.message })
+    return false
+  end
+  done()
+  ready.note(entry.project.id, due)
+  log.execution { project_id = entry.project.id, execution_id = doc._id, instance_id = doc.instance_id,
+    status = "waiting" }
+  return true
+end
+
+--- Give a run to whoever claims it next: this worker drains.
+local function release(entry, writer)
+  local doc, now = entry.doc, clock.now()
+  while writer.busy do
+    writer.busy:wait()
+  end
+  local ops, done = writer:take()
+  ops[#ops + 1] = {
+    op = "update", coll = "kt_p_executions", must_match = true,
+    filter = { _id = doc._id, token = writer.token, status = "running" },
+    update = { set = { status = "queued", due_at = value.date(now), last_seq = writer.written } },
+  }
+  local results, err = writer:commit(ops)
+  if results then
+    done()
+    ready.note(entry.project.id, now)
+    M.announce(entry.project.id, doc, "queued")
+  else
+    log.error("execution.release_failed", { project_id = entry.project.id, execution_id = doc._id,
+      msg = err.message })
+  end
+end
+
+local function deadline_stop()
+  return {
+    status = "timed_out",
+    stop_reason = "deadline",
+    error = { code = "deadline_exceeded", message = "the execution ran into its timeout", retryable = true },
+  }
+end
+
+local function begin(entry, db, writer, recorded, reason)
+  local doc = entry.doc
+  if reason then
+    writer:event("execution.resumed", { attempt = doc.attempt, from_seq = recorded.last_seq, reason = reason })
+  else
+    writer:event("execution.started", { attempt = doc.attempt, worker = lease.name(), snapshot = doc.snapshot })
+  end
+  local pinned, err = snapshot.load(db, doc)
+  if not pinned then
+    return nil, err
+  end
+  local vm
+  vm, err = vms.acquire(entry.project.id, pinned.bundle)
+  if not vm then
+    return nil, err
+  end
+  local settings = snapshot.settings(entry.project, pinned.template, pinned.instance, doc.input_data)
+  entry.vm = vm
+  entry.run = run.new {
+    project = entry.project,
+    db = db,
+    doc = doc,
+    writer = writer,
+    vm = vm.vm,
+    path = doc.workflow,
+    input = worker_input(doc, pinned, settings),
+    settings = settings,
+    files = pinned.bundle.files,
+    recorded = recorded,
+    system_prompt_id = pinned.template.system_prompt_id,
+    system_prompt_ref = pinned.template.system_prompt_ref,
+    publish = publisher(doc._id),
+    park_seconds = entry.park_seconds,
+  }
+  if doc.cancel_requested then
+    entry.stop = M.cancel_stop()
+  end
+  if entry.stop then
+    entry.run:halt(entry.stop)
+  end
+  return true
+end
+
+--- What a cancelled run's calls answer.
+---@return engine.Stop
+function M.cancel_stop()
+  return {
+    status = "cancelled",
+    stop_reason = "cancelled",
+    error = { code = "cancelled", message = "the execution was cancelled", retryable = false },
+  }
+end
+
+local function watch(entry, writer)
+  local flusher = task.spawn(function()
+    local err = writer:flusher()
+    if err.code == "lost" then
+      entry.run.signal:signal()
+    elseif err.code ~= "cancelled" then
+      entry.run:halt { status = "failed", stop_reason = "error", error = err }
+    end
+  end)
+  local timer = task.spawn(function()
+    local left = entry.doc.deadline_at.ms - clock.now()
+    if left <= 0 or task.sleep(left / 1000) then
+      entry.run:halt(deadline_stop())
+    end
+  end)
+  return function()
+    timer:cancel()
+    flusher:cancel()
+  end
+end
+
+local function work(entry, db, reason)
+  local doc = entry.doc
+  local recorded, err = { answers = {}, events = {}, last_seq = 0 }, nil
+  if reason then
+    recorded, err = journal.load(db, doc._id)
+  end
+  local writer = journal.writer {
+    db = db,
+    execution_id = doc._id,
+    token = doc.token,
+    last_seq = recorded and recorded.last_seq or doc.last_seq,
+    flush_seconds = entry.flush_seconds,
+    publish = function(event)
+      hub.publish(doc._id, event)
+    end,
+  }
+  local begun = recorded
+  if recorded then
+    begun, err = begin(entry, db, writer, recorded, reason)
+  end
+  local this = { project = entry.project, db = db, doc = doc, writer = writer, run = entry.run }
+  if not begun then
+    return finish.finish(this, { status = "failed", stop_reason = "error", error = err, partial = false })
+  end
+  local unwatch = watch(entry, writer)
+  local outcome = entry.run:drive()
+  if outcome.kind == "parked" and not entry.run.stop then
+    if park(entry, writer, outcome.until_ms) and entry.run.stop then
+      -- Cancelled in the moment of parking: nobody else will end it.
+      this.from = "waiting"
+      outcome = { kind = "stopped" }
+    end
+  elseif outcome.kind == "parked" then
+    outcome = { kind = "stopped" }
+  elseif outcome.kind == "released" then
+    release(entry, writer)
+  end
+  if outcome.kind ~= "parked" and outcome.kind ~= "released" and outcome.kind ~= "lost" then
+    finish.finish(this, ended_of(entry.run, outcome))
+  end
+  unwatch()
+end
+
+--- Start an execution that is ours: its document says running with our epoch.
+---@param project table
+---@param doc table
+---@param reason "takeover"|"wake"|"resume"|nil nil: its first start
+---@param options {flush_seconds: number?, park_seconds: number?}? for tests
+---@return engine.Entry
+function M.start(project, doc, reason, options)
+  local project_id = project.id
+  local entry = {
+    project = project, doc = doc, ended = task.event(),
+    flush_seconds = options and options.flush_seconds, park_seconds = options and options.park_seconds,
+  }
+  entries[doc._id] = entry
+  counts[project_id] = (counts[project_id] or 0) + 1
+  metrics.running(project_id, counts[project_id])
+  log.execution { project_id = project_id, execution_id = doc._id, instance_id = doc.instance_id,
+    status = "running" }
+  task.detach(function()
+    local db = project.db
+    local ok, err = pcall(work, entry, db, reason)
+    if not ok then
+      err = type(err) == "table" and err or { code = "internal", message = tostring(err), retryable = false }
+      log.error("execution.broken", { project_id = project_id, execution_id = doc._id, msg = err.message })
+      finish.from_outside(project, db, doc, { status = "failed", stop_reason = "error", partial = false,
+        error = { code = "internal", message = "the service failed to run this", retryable = true } })
+    end
+    if entry.vm then
+      vms.release(entry.vm)
+    end
+    entries[doc._id] = nil
+    counts[project_id] = counts[project_id] - 1
+    metrics.running(project_id, counts[project_id])
+    if counts[project_id] == 0 then
+      counts[project_id] = nil
+    end
+    entry.ended:signal()
+    on_end(project_id)
+  end)
+  return entry
+end
+
+--- Stop an execution that runs here.
+---@param execution_id string
+---@param stop engine.Stop
+---@return boolean found
+function M.halt(execution_id, stop)
+  local entry = entries[execution_id]
+  if not entry then
+    return false
+  end
+  if entry.run then
+    entry.run:halt(stop)
+  else
+    entry.stop = entry.stop or stop
+  end
+  return true
+end
+
+--- Wait until all have ended, at most `seconds`; then give the rest back for others.
+---@param seconds number
+function M.drain(seconds)
+  local at = clock.monotonic() + seconds
+  for _, id in ipairs(M.ids()) do
+    local entry = entries[id]
+    local left = at - clock.monotonic()
+    if entry and left > 0 then
+      entry.ended:wait(left)
+    end
+  end
+  for _, id in ipairs(M.ids()) do
+    if entries[id] and entries[id].run then
+      entries[id].run:release()
+    end
+  end
+  for _, id in ipairs(M.ids()) do
+    if entries[id] then
+      entries[id].ended:wait(run.GRACE_SECONDS)
+    end
+  end
+  vms.close()
+end
+
+---@return string[]
+function M.ids()
+  local list = {}
+  for id in pairs(entries) do
+    list[#list + 1] = id
+  end
+  table.sort(list)
+  return list
+end
+
+return M

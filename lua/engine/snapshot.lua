@@ -1,0 +1,119 @@
+--- What a run depends on: pinned when it is accepted, read again by version whenever it goes on.
+
+local agents = require "domain.agent"
+local instances = require "domain.instance"
+local json = require "json"
+local places = require "engine.places"
+local prompts = require "domain.prompt"
+local registry = require "scripts.registry"
+local versions = require "domain.versions"
+
+local M = {}
+
+--- Version of the door's calls and of the journal's meaning.
+M.DOOR = 1
+
+local DEFAULTS = { timeout = 900, max_steps = 20, max_attempts = 3, enable_detailed_logging = false }
+--- Settings that an execution may set by its input_data.
+local FROM_INPUT = { "categories", "rules", "mapping", "as_of" }
+
+local function set(value)
+  return value ~= nil and value ~= json.null
+end
+
+--- Effective settings: input_data over the instance's over the template's over the defaults;
+--- rule_params are merged by parameter, the project's lowest.
+---@param project table
+---@param template table
+---@param instance table
+---@param input table input_data
+---@return table settings
+function M.settings(project, template, instance, input)
+  local settings, params = {}, {}
+  local function layer(values, rule_params)
+    for name, value in pairs(values or {}) do
+      if set(value) and name ~= "rule_params" then
+        settings[name] = value
+      end
+    end
+    for name, value in pairs(set(rule_params) and rule_params or {}) do
+      params[name] = value
+    end
+  end
+  layer(DEFAULTS, project.doc.rule_params)
+  layer(template.settings, template.settings and template.settings.rule_params)
+  layer(instance.custom_settings, instance.custom_settings and instance.custom_settings.rule_params)
+  local chosen = {}
+  for _, name in ipairs(FROM_INPUT) do
+    chosen[name] = input[name]
+  end
+  layer(chosen, input.rule_params)
+  settings.rule_params = params
+  return settings
+end
+
+---@class engine.Pinned
+---@field instance table
+---@field template table
+---@field bundle {sha256: string, files: table<string, string>}
+---@field snapshot table
+
+--- Pin everything for a new run.
+---@param instance table the head
+---@return engine.Pinned? pinned, table? err
+function M.take(instance)
+  local master = places.master()
+  local template, err = versions.resolve(agents.kind, master, instance.agent_id, instance.agent_ref or "latest")
+  if not template then
+    return nil, err
+  end
+  local bundle
+  bundle, err = registry.bundle_for(template)
+  if not bundle then
+    return nil, err
+  end
+  local prompt
+  if set(template.system_prompt_id) then
+    prompt, err = versions.resolve(prompts.kind, master, template.system_prompt_id,
+      set(template.system_prompt_ref) and template.system_prompt_ref or "latest")
+    if not prompt then
+      return nil, err
+    end
+  end
+  return {
+    instance = instance,
+    template = template,
+    bundle = bundle,
+    snapshot = {
+      bundle = bundle.sha256,
+      agent_version = template.version,
+      instance_version = instance.version,
+      prompt_version = prompt and prompt.version or json.null,
+      model_config_version = json.null,
+      price_version = json.null,
+      door = M.DOOR,
+    },
+  }
+end
+
+--- The same things again, for a run that was accepted before.
+---@param db table the project's database
+---@param doc table execution
+---@return engine.Pinned? pinned, table? err
+function M.load(db, doc)
+  local snapshot = doc.snapshot
+  local instance, template, bundle, err
+  instance, err = versions.resolve(instances.kind, db, doc.instance_id, tostring(snapshot.instance_version))
+  if instance then
+    template, err = versions.resolve(agents.kind, places.master(), doc.agent_id, tostring(snapshot.agent_version))
+  end
+  if template then
+    bundle, err = registry.load(snapshot.bundle)
+  end
+  if not bundle then
+    return nil, err
+  end
+  return { instance = instance, template = template, bundle = bundle, snapshot = snapshot }
+end
+
+return M
