@@ -6,11 +6,11 @@
  *   store.database(name) -> db          store.create(name) store.exists(name) store.drop(name)
  *   store.list() -> names               store.check(name) -> {problems={…}, collections={name=n}}
  *   store.stats() -> table, without yielding
- *   db:find_one db:find db:find_json db:find_one_json db:count db:insert db:update_one
+ *   db.name; db:find_one db:find db:find_json db:find_one_json db:count db:insert db:update_one
  *   db:update_many db:replace_one db:find_and_modify db:delete_one db:delete_many db:group
  *   db:distinct db:ensure_index db:commit db:blob_put db:blob_get db:blob_to_file
  *
- * lua/store/README says the same with types: lua/meta/store.lua. */
+ * lua/meta/store.lua says the same with types. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -624,8 +624,14 @@ static int l_database(lua_State *L) {
     return 1;
 }
 
-static int l_name(lua_State *L) {
-    lua_pushstring(L, check_db(L));
+/* db.name, else a method (upvalue 1). */
+static int l_index(lua_State *L) {
+    if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "name") == 0)
+        lua_pushstring(L, check_db(L));
+    else {
+        lua_pushvalue(L, 2);
+        lua_rawget(L, lua_upvalueindex(1));
+    }
     return 1;
 }
 
@@ -729,7 +735,6 @@ static const luaL_Reg methods[] = {{"find_one", l_find_one},
                                    {"blob_put", l_blob_put},
                                    {"blob_get", l_blob_get},
                                    {"blob_to_file", l_blob_to_file},
-                                   {"name", l_name},
                                    {NULL, NULL}};
 
 static const luaL_Reg functions[] = {{"open", l_open},     {"close", l_close},
@@ -740,8 +745,9 @@ static const luaL_Reg functions[] = {{"open", l_open},     {"close", l_close},
 
 int luaopen_kt_store(lua_State *L) {
     luaL_newmetatable(L, "kt.store.db");
+    lua_newtable(L);
     luaL_register(L, NULL, methods);
-    lua_pushvalue(L, -1);
+    lua_pushcclosure(L, l_index, 1);
     lua_setfield(L, -2, "__index");
     lua_newtable(L);
     luaL_register(L, NULL, functions);

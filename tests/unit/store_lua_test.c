@@ -108,7 +108,7 @@ LUA_TEST(blobs, HEAD
     "check(db:delete_one('kt_p_blobs', {_id=b.sha256 .. ':1'})) _, e = db:blob_get(b.sha256) same(e.code, 'store_corrupt')")
 
 LUA_TEST(databases, HEAD
-    "check(db:insert('x', {_id='1'})) same(store.list()[1], 't-db') check(store.create('t-db'))"
+    "same(db.name, 't-db') same(db.nothing, nil) check(db:insert('x', {_id='1'})) same(store.list()[1], 't-db') check(store.create('t-db'))"
     "same(db:count('x', {}), 1) local r = check(store.check('t-db')) same(#r.problems, 0) same(r.collections.x, 1)"
     "check(store.drop('t-db')) same(store.exists('t-db'), false) local _, e = db:count('x', {}) same(e.code, 'not_found')"
     "check(store.create('t-db')) same(db:count('x', {}), 0)")
