@@ -31,8 +31,8 @@ local function fail(code, message)
   return code
 end
 
--- <home>/lua/?.lua is the first entry of the path.
-local function home() return package.path:match("^(.-)/lua/%?%.lua") or "." end
+-- <home>/lua/?.lua is on the path.
+local function home() return package.path:match("([^;]*)/lua/%?%.lua") or "." end
 
 local function names_in(dir)
   local names, err = file.list(dir)
