@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/cmd.h"
 #include "core/clock.h"
 #include "core/config.h"
 #include "core/fault.h"
@@ -54,12 +55,11 @@ static int prepare(void) {
 }
 
 static int run(const char *name, int argc, char **argv) {
-    (void)argc;
-    (void)argv;
     if (strcmp(name, "serve") == 0)
         return kt_supervisor_run();
-    fprintf(stderr, "kontor: there is no command %s; see kontor --help\n", name);
-    return 2;
+    if (strcmp(name, "worker") == 0)
+        return kt_cmd_worker();
+    return kt_cmd_lua(name, argc, argv);
 }
 
 int main(int argc, char **argv) {
@@ -72,6 +72,8 @@ int main(int argc, char **argv) {
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
         return help(stdout);
+    if (strcmp(argv[1], "analyst") == 0)
+        return kt_cmd_analyst(argc - 2, argv + 2);
     int rc = prepare();
     if (rc == 0)
         rc = run(argv[1], argc - 2, argv + 2);

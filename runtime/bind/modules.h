@@ -7,10 +7,18 @@
     X("cjson", luaopen_json)                                                                       \
     X("json", luaopen_json)                                                                        \
     X("kt.clock", luaopen_kt_clock)                                                                \
+    X("kt.config", luaopen_kt_config)                                                              \
     X("kt.crypto", luaopen_kt_crypto)                                                              \
+    X("kt.fault", luaopen_kt_fault)                                                                \
+    X("kt.file", luaopen_kt_file)                                                                  \
     X("kt.http", luaopen_kt_http)                                                                  \
+    X("kt.log", luaopen_kt_log)                                                                    \
+    X("kt.metrics", luaopen_kt_metrics)                                                            \
+    X("kt.proc", luaopen_kt_proc)                                                                  \
+    X("kt.sandbox", luaopen_kt_sandbox)                                                            \
     X("kt.store", luaopen_kt_store)                                                                \
     X("kt.task", luaopen_kt_task)                                                                  \
+    X("kt.watch", luaopen_kt_watch)                                                                \
     X("value", luaopen_value)
 
 #define X(name, open) int open(lua_State *L);

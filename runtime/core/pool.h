@@ -17,7 +17,8 @@ struct kt_job {
 /* `threads` workers, at most `queue_max` jobs waiting. NULL and *err on failure. */
 struct kt_pool *kt_pool_new(uv_loop_t *loop, const char *name, int threads, int queue_max,
                             struct kt_error *err);
-/* KT_OVERLOADED when the queue is full, KT_DRAINING while the pool is freed; then neither run nor done is called. Loop thread only. */
+/* KT_OVERLOADED when the queue is full, KT_DRAINING while the pool is freed; then neither run nor
+ * done is called. Loop thread only. */
 int kt_pool_submit(struct kt_pool *pool, struct kt_job *job, struct kt_error *err);
 int kt_pool_pending(const struct kt_pool *pool); /* submitted, done not yet called */
 /* Runs what was submitted to its end, calls every done, joins the threads, closes its handle. The

@@ -13,5 +13,6 @@ int kt_limits_apply(size_t memory, unsigned cpu_seconds, struct kt_error *err);
 /* Step 1, before any Lua: memory, clocks, reading, writing to open descriptors, opening files to
  * read. No sockets, no exec, no clone, no signals to others, no opening to write: EPERM. */
 int kt_limits_no_world(struct kt_error *err);
-/* Step 2, before the first line of a tenant's script: nothing can be opened any more. */
+/* Step 2, before the first line of a tenant's script: nothing can be opened any more. Does nothing
+ * in a process without step 1 (`kontor analyze` runs rules in its own process, for one's own data). */
 int kt_limits_no_files(struct kt_error *err);

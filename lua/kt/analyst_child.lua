@@ -1,0 +1,28 @@
+--- The Lua side of `kontor analyst`: one job in, messages out (kt.analyst is its parent).
+local json = require "json"
+
+local function send(message)
+  io.stdout:write(json.encode(message), "\n")
+  io.stdout:flush()
+end
+
+local function failure(err)
+  if type(err) == "table" then
+    return { code = err.code or "internal", message = tostring(err.message or err.code), where = err.where }
+  end
+  return { code = "internal", message = tostring(err) }
+end
+
+---@param text string  the job as JSON
+---@return integer     exit code
+return function(text)
+  local job, err = json.decode(text)
+  if not job then
+    send { type = "error", error = failure(err) }
+    return 1
+  end
+  local results = { pcall(function() return require("erp.analyst")(job, send) end) }
+  if results[1] and (results[2] ~= nil or results[3] == nil) then return 0 end
+  send { type = "error", error = failure(results[1] and results[3] or results[2]) }
+  return 1
+end

@@ -1,0 +1,23 @@
+local metrics = require "kt.metrics"
+
+describe("kt.metrics", function()
+  it("counts, sets and observes", function()
+    metrics.counter("spec_hits_total", "Hits.", { "route" }):inc({ route = "/x" }, 2)
+    metrics.counter("spec_hits_total", "Hits.", { "route" }):inc { route = "/x" }
+    metrics.gauge("spec_load", "Load."):set(nil, 0.5)
+    metrics.histogram("spec_seconds", "S."):observe(nil, 0.02)
+    local text = metrics.render()
+    assert.truthy(text:find('spec_hits_total{route="/x"} 3\n', 1, true))
+    assert.truthy(text:find("spec_load 0.5\n", 1, true))
+    assert.truthy(text:find('spec_seconds_bucket{le="0.025"} 1\n', 1, true))
+  end)
+  it("refuses wrong use", function()
+    local m = metrics.counter("spec_c_total", "C.", { "a" })
+    assert.has_error(function() m:inc({ b = "x" }) end)
+    assert.has_error(function() m:inc({ a = {} }) end)
+    assert.has_error(function() m:inc({ a = "x" }, -1) end)
+    assert.has_error(function() m:set({ a = "x" }, 1) end)
+    assert.has_error(function() metrics.gauge("spec_c_total", "C.") end)
+    assert.has_error(function() metrics.gauge("bad name", "C.") end)
+  end)
+end)
