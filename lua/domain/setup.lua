@@ -33,13 +33,14 @@ function M.default_instance_id(id) return "inst_legacy_" .. id end
 
 -- Lists of the shipped file are arrays also when they are empty.
 local function as_json(ty, v)
-  if type(v) ~= "table" then return v end
+  if type(v) ~= "table" or getmetatable(v) == json.array_mt then return v end
   if ty.kind == "list" then
     local out = {}
     for i, x in ipairs(v) do out[i] = as_json(ty.item, x) end
     return json.array(out)
   end
   local out = {}
+  if v.type == "array" and type(v.default) == "table" then json.array(v.default) end
   for k, x in pairs(v) do
     local f = ty.by_name and ty.by_name[k]
     out[k] = f and as_json(f[2], x) or (type(x) == "table" and #x > 0 and json.array(x)) or x
