@@ -140,7 +140,7 @@ def test_query_parameters(api):
     check_problem(api.get(f"{path}?status=%ff"), 400, "malformed_request")
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "a@localhost"])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example"])
 def test_a_rebinding_host(api, host):
     for target in ("/health", "/openapi.json", f"{MASTER}/projects", "/nowhere"):
         check_problem(api.get(target, headers={"Host": host}), 403, "origin_refused")
