@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "store/engine.h"
 
@@ -82,6 +83,7 @@ struct sq_engine {
     struct sq_bad {
         char name[KT_NAME_MAX + 1];
         ino_t ino;
+        struct timespec mtime;
         struct sq_bad *next;
     } *quarantine; /* lock */
 };

@@ -74,12 +74,32 @@ static struct sq_file *surplus(struct sq_engine *e) {
     return NULL;
 }
 
-/* Until the file is replaced by another (restored from a backup). */
-static bool quarantined(struct sq_engine *e, const char *name, ino_t ino) {
+/* Until the file is replaced by another (restored from a backup). The time is needed too: a new file
+ * may get the number of the old one. */
+static bool quarantined(struct sq_engine *e, const char *name, const struct stat *st) {
     for (struct sq_bad *b = e->quarantine; b != NULL; b = b->next)
-        if (strcmp(b->name, name) == 0 && b->ino == ino)
-            return true;
+        if (strcmp(b->name, name) == 0)
+            return b->ino == st->st_ino && b->mtime.tv_sec == st->st_mtim.tv_sec &&
+                   b->mtime.tv_nsec == st->st_mtim.tv_nsec;
     return false;
+}
+
+static void set_aside(struct sq_file *f) {
+    struct sq_bad *b = f->engine->quarantine;
+    struct stat st;
+    while (b != NULL && strcmp(b->name, f->name) != 0)
+        b = b->next;
+    if (lstat(f->path, &st) != 0 || (b == NULL && (b = calloc(1, sizeof *b)) == NULL))
+        return; /* gone; or found again at the next call */
+    if (b->name[0] == '\0') {
+        snprintf(b->name, sizeof b->name, "%s", f->name);
+        b->next = f->engine->quarantine;
+        f->engine->quarantine = b;
+    }
+    b->ino = st.st_ino;
+    b->mtime = st.st_mtim;
+    kt_log(KT_ERROR, "store.quarantine", "database", f->name, "msg",
+           "the database is damaged and no longer served; see kontor db check", NULL);
 }
 
 static struct sq_file *new_file(struct sq_engine *e, const char *name, const struct stat *st,
@@ -140,7 +160,7 @@ struct sq_file *sq_file_acquire(struct sq_engine *e, const char *name, struct kt
     if (f != NULL && f->dropping) {
         kt_fail(err, KT_NOT_FOUND, "no database %s", name);
         f = NULL;
-    } else if (quarantined(e, name, st.st_ino)) {
+    } else if (quarantined(e, name, &st)) {
         kt_fail(err, KT_STORE_CORRUPT, "database %s is damaged and set aside", name);
         f = NULL;
     } else if (st.st_ino != 0) {
@@ -167,17 +187,8 @@ void sq_file_release(struct sq_file *f) {
     struct sq_engine *e = f->engine;
     pthread_mutex_lock(&e->lock);
     if (f->broken && !f->detached) {
-        struct sq_bad *b = calloc(1, sizeof *b);
         detach(f);
-        if (b != NULL && !quarantined(e, f->name, f->ino)) {
-            snprintf(b->name, sizeof b->name, "%s", f->name);
-            b->ino = f->ino;
-            b->next = e->quarantine;
-            e->quarantine = b;
-            kt_log(KT_ERROR, "store.quarantine", "database", f->name, "msg",
-                   "the database is damaged and no longer served; see kontor db check", NULL);
-        } else
-            free(b);
+        set_aside(f);
     }
     bool last = --f->refs == 0 && f->detached;
     pthread_mutex_unlock(&e->lock);
