@@ -1,0 +1,204 @@
+"""Fixtures: a service in a folder of its own, on a free port, that leaves nothing behind."""
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KONTOR = os.environ.get("KONTOR", str(ROOT / "build" / "kontor"))
+PATIENCE = 60  # seconds until a thing that must happen is given up; no test asserts a time
+
+
+def eventually(check, what, seconds=PATIENCE):
+    """The first true value of check(); fails when it stays false."""
+    end = time.monotonic() + seconds
+    while True:
+        value = check()
+        if value:
+            return value
+        if time.monotonic() > end:
+            pytest.fail(f"never: {what}")
+        time.sleep(0.02)
+
+
+def marked(mark):
+    """Pids of all processes that carry the mark in their environment."""
+    pids = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    pids.append(int(entry.name))
+            except OSError:
+                continue
+    return pids
+
+
+class Answer:
+    def __init__(self, response):
+        self.status, self.headers, self.body = response.status, response.headers, response.read()
+
+    def json(self):
+        return json.loads(self.body)
+
+
+class Service:
+    """`kontor serve` in tmp: data, logs and a .env of its own. start() waits until it is ready."""
+
+    def __init__(self, tmp, home=None, **env):
+        self.tmp, self.process, self.port = Path(tmp), None, None
+        self.mark = f"KONTOR_SERVICE_MARK={uuid.uuid4().hex}".encode()
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("KONTOR")}
+        for name in ("KONTOR_TEST_MARK",):
+            if name in os.environ:
+                self.env[name] = os.environ[name]
+        self.env.update(dict([self.mark.decode().split("=")]), KONTOR_LISTEN="127.0.0.1:0",
+                        KONTOR_DATA_DIR=str(self.tmp / "data"), KONTOR_LOG_DIR=str(self.tmp / "logs"),
+                        KONTOR_HOME=str(home or ROOT), KONTOR_DRAIN_SECONDS="10")
+        self.env.update({k: str(v) for k, v in env.items()})
+        self.stderr = self.tmp / "stderr"
+
+    def launch(self):
+        self.tmp.mkdir(parents=True, exist_ok=True)
+        with open(self.stderr, "ab") as err:
+            self.process = subprocess.Popen([KONTOR, "serve"], cwd=self.tmp, env=self.env,
+                                            stdin=subprocess.DEVNULL, stdout=err, stderr=err)
+        return self
+
+    def start(self):
+        begun = len(self.events("service.ready"))
+        self.launch()
+        eventually(lambda: len(self.events("service.ready")) > begun or self.process.poll() is not None,
+                   "service.ready")
+        if self.process.poll() is not None:
+            pytest.fail("the service did not start:\n" + self.text()[-3000:])
+        self.port = int(re.search(r":(\d+)$", self.events("service.ready")[-1]["url"]).group(1))
+        return self
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def text(self):
+        return self.stderr.read_text("utf-8", "replace") if self.stderr.exists() else ""
+
+    def events(self, name):
+        """The log lines of an event, as dictionaries."""
+        found = []
+        for line in self.text().splitlines():
+            if f" event={name} " in line + " ":
+                pairs = re.findall(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|(\S*))', line)
+                found.append({key: quoted or plain for key, quoted, plain in pairs})
+        return found
+
+    def workers(self):
+        """Pids of the workers that live."""
+        pids = [int(e["worker"].split(":")[1]) for e in self.events("worker.started")]
+        return [pid for pid in pids if Path(f"/proc/{pid}/stat").exists()
+                and Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"]
+
+    def request(self, method, path, body=None, headers=None, timeout=PATIENCE):
+        """One request on a connection of its own."""
+        if isinstance(body, (dict, list)):
+            body, headers = json.dumps(body), {"Content-Type": "application/json", **(headers or {})}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            connection.request(method, path, body, {"Connection": "close", **(headers or {})})
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def get(self, path, **kw):
+        return self.request("GET", path, **kw)
+
+    def post(self, path, body=None, **kw):
+        return self.request("POST", path, body, **kw)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill_supervisor(self):
+        """SIGKILL; waits until its workers are gone too."""
+        self.process.kill()
+        self.process.wait()
+        eventually(lambda: not marked(self.mark), "the workers ended with their supervisor")
+
+    def stop(self):
+        """TERM, drained, exit code 0, nothing left."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.kill_all()
+                pytest.fail("the service did not end:\n" + self.text()[-3000:])
+            assert self.process.returncode == 0, self.text()[-3000:]
+        self.process = None
+        self.assert_clean()
+
+    def kill_all(self):
+        for pid in marked(self.mark):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        if self.process is not None:
+            self.process.wait()
+
+    def assert_clean(self):
+        eventually(lambda: not marked(self.mark), f"no process is left: {marked(self.mark)}", 5)
+        assert not (self.tmp / "data" / "kontor.sock").exists()
+        assert not self.events("worker.handles_left"), "a worker left handles open"
+        if self.port:
+            with socket.socket() as s:
+                assert s.connect_ex(("127.0.0.1", self.port)) != 0, "the port is still served"
+
+
+@pytest.fixture
+def make_service(tmp_path):
+    """make_service(name?, home=?, VARIABLE=value…) -> Service, not started."""
+    made = []
+
+    def make(name="service", home=None, **env):
+        made.append(Service(tmp_path / name, home, **env))
+        return made[-1]
+
+    yield make
+    try:
+        for service in made:
+            service.stop()
+    finally:
+        for service in made:
+            service.kill_all()
+
+
+@pytest.fixture
+def service(make_service):
+    """The real service, started."""
+    return make_service().start()
+
+
+@pytest.fixture
+def mini_home(tmp_path):
+    """A home with apps/mini as its app: a copy, so that a test may change it."""
+    home = tmp_path / "home"
+    shutil.copytree(ROOT / "tests/integration/apps/mini", home)
+    (home / "lua" / "kt").symlink_to(ROOT / "lua" / "kt")
+    return home
+
+
+@pytest.fixture
+def mini(make_service, mini_home):
+    """A service with the mini app, started."""
+    return make_service(home=mini_home).start()
