@@ -26,12 +26,12 @@ local done = {} -- database name -> true: nothing is left to run, as far as this
 ---@return kontor.Error|nil
 function M.load(at)
   home = at
-  local names, err = file.list(at .. "/migrations")
-  if not names then return nil, err end
-  table.sort(names)
+  local entries, err = file.list(at .. "/migrations")
+  if not entries then return nil, err end
   known.master, known.project = {}, {}
   local seen = {}
-  for _, name in ipairs(names) do
+  for _, entry in ipairs(entries) do -- sorted by name
+    local name = entry.name
     local number = name:match("^(%d%d%d%d)_[a-z0-9_]+%.lua$")
     if number then
       assert(not seen[number], "two migrations have the number " .. number)
