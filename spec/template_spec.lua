@@ -1,5 +1,5 @@
 -- Templates: the cases of tests/conformance/templates.json, whose expectations are Jinja2's own
--- (tests/conformance/test_jinja.py), and what is ours alone.
+-- (tests/conformance/run_jinja.py), and what is ours alone.
 local json = require "json"
 local runtime = require "template.runtime"
 local template = require "template"
