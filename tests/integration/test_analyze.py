@@ -1,0 +1,480 @@
+"""kontor demo-data and kontor analyze: the generator's truth, AdventureWorks against SQL, bad input."""
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections import Counter, defaultdict
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+KONTOR = os.environ.get("KONTOR", str(ROOT / "build/kontor"))
+RULES = ["IMT-007", "INV-001", "PRD-005", "PRO-001"]
+CATEGORIES = ["financial", "procurement", "inventory", "order_fulfillment", "production", "invoice_matching"]
+
+
+def shared_data():
+    for folder in ROOT.parents:
+        if (folder / "shared/erp-data/adventureworks").is_dir():
+            return folder / "shared/erp-data"
+    return None
+
+
+ERP_DATA = shared_data()
+needs_data = pytest.mark.skipif(ERP_DATA is None, reason="../shared/erp-data is not here")
+
+
+def kontor(*args, code=0):
+    done = subprocess.run([KONTOR, *map(str, args)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+def demo(folder, *args):
+    kontor("demo-data", "--out", folder, *args)
+    return folder
+
+
+def analyze(folder, *args):
+    """The report, from its file."""
+    report = Path(folder) / ".." / f"report-{Path(folder).name}.json"
+    done = kontor("analyze", "--data", folder, "--report", report, *args)
+    return json.loads(report.read_text()), done.stdout
+
+
+def rows(path):
+    with open(path, newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def write(path, header, *lines):
+    path.write_text("\n".join([header, *lines]) + "\n")
+
+
+def findings(report, rule_id=None):
+    return {(f["rule_id"], f["finding_key"]): f for c in report["categories"] for r in c["rules"] for f in r["findings"]
+            if rule_id in (None, f["rule_id"])}
+
+
+def coverage(report):
+    return {c["rule_id"]: c for c in report["data"]["coverage"]}
+
+
+def rule_of(report, rule_id):
+    return next(r for c in report["categories"] for r in c["rules"] if r["rule_id"] == rule_id)
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory):
+    """Seed 1, n = 3,000, and its report."""
+    folder = demo(tmp_path_factory.mktemp("demo") / "company", "--n", 3000)
+    return folder, *analyze(folder)
+
+
+# ── The generator's truth ──
+
+
+@pytest.mark.parametrize("seed", [1, 2, 18446744073709551615])
+def test_finds_what_was_planted_and_nothing_else(tmp_path, seed):
+    folder = demo(tmp_path / "company", "--n", 3000, "--seed", seed)
+    report, _ = analyze(folder)
+    labels = rows(folder / "labels.csv")
+    fire = {(x["rule_id"], x["finding_key"]): x for x in labels if x["must"] == "fire"}
+    traps = {(x["rule_id"], x["finding_key"]): x["trap"] for x in labels if x["must"] == "must_not"}
+    found = findings(report)
+    assert {r for r, _ in fire} == set(RULES)
+    assert {k: traps.get(k, "unlabelled") for k in found.keys() - fire.keys()} == {}, "false positives"
+    assert fire.keys() - found.keys() == set(), "not found"
+    for key, label in fire.items():
+        finding = found[key]
+        case = (key, label["case_id"], finding["evidence"])
+        assert finding["reason"] == label["reason"], case
+        assert finding["severity"] == label["severity"], case
+        assert finding["impact"]["currency"] == label["impact_currency"], case
+        assert Decimal(finding["impact"]["amount"]) == Decimal(label["impact_amount"]), case
+
+
+def test_a_clean_world_has_no_findings(tmp_path):
+    folder = demo(tmp_path / "company", "--n", 3000, "--rate", "0")
+    report, text = analyze(folder)
+    assert findings(report) == {}
+    assert {c["rule_id"]: c["status"] for c in report["data"]["coverage"]} == dict.fromkeys(RULES, "ok")
+    assert all(c["population"] > 0 for c in report["data"]["coverage"])
+    assert len(rows(folder / "labels.csv")) == 0
+    assert "The ten worst" not in text
+
+
+def test_same_seed_same_bytes_other_seed_other_data(tmp_path):
+    a, b, c = (demo(tmp_path / name, "--n", 300, "--seed", seed) for name, seed in (("a", 5), ("b", 5), ("c", 6)))
+    names = sorted(p.name for p in a.iterdir())
+    assert names == sorted(p.name for p in b.iterdir())
+    for name in names:
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+    assert (a / "purchase_order.csv").read_bytes() != (c / "purchase_order.csv").read_bytes()
+
+
+def test_manifest_tells_the_files(company):
+    folder = company[0]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["seed"], manifest["n"], manifest["as_of"]) == ("1", 3000, "2025-06-30")
+    assert {f["name"] for f in manifest["files"]} == {p.name for p in folder.glob("*.csv")}
+    for entry in manifest["files"]:
+        data = (folder / entry["name"]).read_bytes()
+        assert entry["sha256"] == hashlib.sha256(data).hexdigest()
+        assert entry["bytes"] == len(data)
+        assert entry["rows"] == data.count(b"\n") - 1
+
+
+# ── The report ──
+
+
+def test_report_is_the_same_bytes_again(company, tmp_path):
+    folder, report, _ = company
+    again = tmp_path / "again.json"
+    kontor("analyze", "--data", folder, "--report", again)
+    printed = kontor("analyze", "--data", folder, "--format", "json").stdout
+    first = (folder / ".." / "report-company.json").read_text()
+    assert again.read_text() == first
+    assert printed.strip() == first.strip()
+    assert list(report) == ["report_version", "project_id", "run_id", "as_of", "report_currency", "data", "summary", "categories",
+                            "business_impact", "narrative"]
+    assert [c["id"] for c in report["categories"]] == CATEGORIES
+    assert list(report["summary"]["by_category"]) == CATEGORIES
+
+
+def test_shuffled_rows_and_folder_order_change_no_finding(company, tmp_path):
+    folder, report, _ = company
+    other = tmp_path / "shuffled"
+    other.mkdir()
+    shutil.copy(folder / "manifest.json", other)
+    for path in folder.glob("*.csv"):
+        header, *lines = path.read_text().splitlines()
+        lines = [line for _, line in sorted((hashlib.sha256(f"{i}{line}".encode()).digest(), line) for i, line in enumerate(lines))]
+        write(other / path.name, header, *lines)
+    shuffled, _ = analyze(other)
+    strip = {k: {n: v for n, v in f.items() if n not in ("evidence", "explanation")} for k, f in findings(report).items()}
+    assert {k: {n: v for n, v in f.items() if n not in ("evidence", "explanation")} for k, f in findings(shuffled).items()} == strip
+    assert shuffled["summary"] == report["summary"]
+
+
+def test_totals_are_sums_of_written_amounts(company):
+    report = company[1]
+    by_kind, seen = defaultdict(Decimal), {}
+    for f in sorted(findings(report).values(), key=lambda f: (-abs(Decimal(f["impact"]["amount_rc"])), f["rule_id"], f["finding_key"])):
+        key = (f["impact"]["kind"], f["overlap_key"])
+        if key not in seen:
+            seen[key] = f
+            by_kind[f["impact"]["kind"]] += Decimal(f["impact"]["amount_rc"])
+    impact = report["business_impact"]
+    assert {k: Decimal(impact[k]["amount"]) for k in by_kind} == dict(by_kind)
+    assert {k: Decimal(v) for k, v in report["summary"]["total"]["impact_by_kind"].items() if Decimal(v)} == {
+        k: v for k, v in by_kind.items() if v}
+    assert Counter(f["severity"] for f in findings(report).values()) == Counter(
+        {k: n for k, n in report["summary"]["total"]["by_severity"].items() if n})
+    assert impact["trend_vs_previous_run"] == {"new": None, "resolved": None, "unchanged": None}
+    ranks = {"critical": 0, "high": 1, "medium": 2, "low": 3}
+    top = [findings(report)[t["rule_id"], t["finding_key"]] for t in report["summary"]["top"]]
+    assert len(top) == 10
+    assert [ranks[f["severity"]] for f in top] == sorted(ranks[f["severity"]] for f in top)
+    assert {"vendor", "plant"} <= {c["dimension"] for c in impact["concentration"]}
+
+
+def test_explanations_name_only_what_the_evidence_has(company):
+    def numbers(value):
+        if isinstance(value, dict):
+            return set().union(*map(numbers, value.values()), set())
+        if isinstance(value, list):
+            return set().union(*map(numbers, value), set())
+        if isinstance(value, bool) or value is None:
+            return set()
+        return {w.strip(".,;:()|%").replace(",", "") for w in str(value).replace("|", " ").split()} | {str(value)}
+
+    for key, f in findings(company[1]).items():
+        known = numbers(f["evidence"]) | numbers(f["finding_key"]) | numbers(f["impact"])
+        normal = set()
+        for k in known:
+            try:
+                normal.add(Decimal(k).normalize())
+            except ArithmeticError:
+                pass
+        for word in f["explanation"].split():
+            word = word.strip(".,;:()%'\"")
+            try:
+                value = Decimal(word.replace(",", ""))
+            except ArithmeticError:
+                continue
+            assert value.normalize() in normal, (key, word, f["explanation"], f["evidence"])
+
+
+def test_trend_against_an_earlier_report(company, tmp_path):
+    folder, report, _ = company
+    previous = dict(report)
+    gone = next(c for c in previous["categories"] if c["id"] == "procurement")["rules"][0]["findings"].pop()
+    gone_too = dict(gone, finding_key="4700009999")
+    next(c for c in previous["categories"] if c["id"] == "procurement")["rules"][0]["findings"].append(gone_too)
+    path = tmp_path / "previous.json"
+    path.write_text(json.dumps(previous))
+    now = json.loads(kontor("analyze", "--data", folder, "--previous", path, "--format", "json").stdout)
+    total = now["summary"]["total"]["count"]
+    assert now["business_impact"]["trend_vs_previous_run"] == {"new": 1, "resolved": 1, "unchanged": total - 1}
+    report["categories"][1]["rules"][0]["findings"][-1] = gone
+
+
+def test_input_hash_can_be_recomputed(company):
+    folder, report, _ = company
+    agent = ROOT / "agents/erp-exception-management"
+    mapping = hashlib.sha256((agent / "mappings/identity.lua").read_bytes()).hexdigest()
+    assert report["data"]["mapping_sha256"] == mapping
+    files = {t["name"]: t["sha256"] for t in report["data"]["tables"]}
+    assert all(hashlib.sha256((folder / n).read_bytes()).hexdigest() == h for n, h in files.items())
+    assert "labels.csv" not in files
+    rule = rule_of(report, "PRO-001")
+    params = json.dumps(rule["params"], sort_keys=True, separators=(",", ":"))
+    script = hashlib.sha256((agent / "rules/pro-001.lua").read_bytes()).hexdigest()
+    head = f"as_of 2025-06-30\nmapping {mapping}\nparams {hashlib.sha256(params.encode()).hexdigest()}\nrule PRO-001 {script}\n"
+
+    def of(names):
+        return hashlib.sha256((head + "".join(f"table {n} {files[n]}\n" for n in sorted(names))).encode()).hexdigest()
+
+    # Which tables the rule reads is its own business; these it must read, and it reads no more than ten.
+    must = {"purchase_order.csv", "vendor.csv", "po_line.csv"}
+    others = sorted(files.keys() - must)
+    assert any(of(must | {others[i] for i in range(len(others)) if bits >> i & 1})
+               == rule["input_hash"] for bits in subsets(len(others), 7))
+
+
+def subsets(n, most):
+    """Bit sets of at most `most` of n, small ones first."""
+    layer = [0]
+    for _ in range(most + 1):
+        yield from layer
+        layer = [bits | 1 << i for bits in layer for i in range(bits.bit_length(), n)]
+
+
+def test_table_is_what_a_controller_reads(company):
+    text = company[2]
+    assert "Exceptions at 2025-06-30" in text
+    for title in ("Procurement", "Inventory", "Production", "Invoice matching", "The ten worst:"):
+        assert title in text
+    assert "invoice.csv: " in text and "duplicate rows removed" in text
+
+
+# ── Choices ──
+
+
+def test_rules_parameters_and_key_date(company):
+    folder = company[0]
+    report, _ = analyze(folder, "--rules", "PRO-001,IMT-007", "--param", "PRO-001.one_time_limit=100000000")
+    assert [r["rule_id"] for c in report["categories"] for r in c["rules"]] == ["PRO-001", "IMT-007"]
+    assert rule_of(report, "PRO-001")["params"]["one_time_limit"] == "100000000"
+    assert "one_time" not in {f["reason"] for f in findings(report, "PRO-001").values()}
+    early, _ = analyze(folder, "--as-of", "2020-01-01", "--rules", "PRO-001")
+    assert (early["as_of"], coverage(early)["PRO-001"]["population"]) == ("2020-01-01", 0)
+
+
+@pytest.mark.parametrize("args, named", [
+    (["--rules", "PRO-999"], "PRO-999"),
+    (["--param", "PRO-001.limit=3"], "limit"),
+    (["--param", "XYZ-001.limit=3"], "XYZ-001"),
+    (["--param", "PRO-001.one_time_limit=many"], "one_time_limit"),
+    (["--param", "one_time_limit=3"], "RULE.name=VALUE"),
+    (["--mapping", "sap"], "'sap'"),
+    (["--as-of", "2024-02-30"], "2024-02-30"),
+    (["--format", "xml"], "xml"),
+    (["--nothing"], "--nothing"),
+])
+def test_a_wrong_choice_is_named(company, args, named):
+    done = kontor("analyze", "--data", company[0], *args, code=2)
+    assert named in done.stderr
+
+
+@pytest.mark.parametrize("args, named", [
+    (["--n", "5"], "--n"), (["--n", "x"], "--n"), (["--seed", "-1"], "--seed"), (["--rate", "2"], "--rate"),
+    (["--rules", "FIN-001"], "FIN-001"), (["--as-of", "soon"], "--as-of"),
+])
+def test_demo_data_names_a_wrong_choice(tmp_path, args, named):
+    assert named in kontor("demo-data", "--out", tmp_path / "x", *args, code=2).stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_no_folder_is_a_failure(tmp_path):
+    assert "nowhere" in kontor("analyze", "--data", tmp_path / "nowhere", code=1).stderr
+    kontor("analyze", code=2)
+    kontor("demo-data", code=2)
+
+
+# ── Bad data ──
+
+
+INVOICES = "invoice_id,fiscal_year,company_id,vendor_id,reference,doc_date,currency,gross,status"
+
+
+def test_no_data_evaluates_nothing(tmp_path):
+    report, text = analyze(tmp_path)
+    assert {c["status"] for c in report["data"]["coverage"]} == {"not_evaluable"}
+    assert report["as_of"] is None and report["data"]["tables"] == []
+    assert "There is no data" in text
+    for rule_id in RULES:
+        assert f"{rule_id} not_evaluable" in text
+
+
+def test_missing_columns_are_named(tmp_path):
+    write(tmp_path / "invoice.csv", "invoice_id,vendor_id,doc_date,gross", "1,V1,2025-01-01,10.00")
+    report, text = analyze(tmp_path, "--as-of", "2025-06-30")
+    entry = coverage(report)["IMT-007"]
+    assert entry["status"] == "not_evaluable"
+    assert "invoice.currency" in {m for n in entry["not_run"] for m in n["missing"]}
+    assert "invoice.currency" in text
+
+
+def test_bad_cells_are_reported_by_line_and_the_rest_is_kept(tmp_path):
+    write(tmp_path / "invoice.csv", INVOICES,
+          "1,2025,C,V1,R1,2025-01-01,USD,100.00,posted",
+          "2,2025,C,V1,R1,2025-01-01,USD,100.00,posted",
+          "3,2025,C,V1,R1,2025-13-01,USD,100.00,posted",
+          "4,2025,C,V1,R1,2025-01-01,USD,hundred,posted",
+          "5,2025,C,V1,R1,2025-01-01,USD,100.00,unheard",
+          "2,2025,C,V1,R1,2025-01-01,USD,100.00,posted")
+    report, text = analyze(tmp_path, "--as-of", "2025-06-30", "--rules", "IMT-007")
+    (finding,) = findings(report).values()
+    assert finding["finding_key"] == "1|2025"
+    assert Decimal(finding["impact"]["amount"]) == 200  # of 1, 2 and 5: an unknown status says nothing of the amount
+    assert "invoice.csv:4 doc_date" in text
+    assert "invoice.csv:5 gross" in text
+    assert "invoice.csv:6 status" in text
+    assert "invoice.csv: 1 duplicate rows removed" in text
+
+
+def test_one_key_with_two_values_is_an_error_of_the_data(tmp_path):
+    write(tmp_path / "invoice.csv", INVOICES,
+          "1,2025,C,V1,R1,2025-01-01,USD,100.00,posted", "1,2025,C,V1,R1,2025-01-01,USD,200.00,posted")
+    report, text = analyze(tmp_path, "--as-of", "2025-06-30", "--rules", "IMT-007")
+    assert findings(report) == {}
+    assert "invoice.csv:3" in text
+
+
+@pytest.mark.parametrize("content, named", [
+    (b"invoice_id,gross\n1,\x00\n", "invoice.csv:2"),
+    (b'invoice_id,gross\n1,"5\n', "invoice.csv"),
+    (b"invoice_id,gross\n1,\xff\n", "invoice.csv:2"),
+    (b"invoice_id,gross\n1,2,3\n", "invoice.csv:2"),
+])
+def test_broken_csv_is_named(tmp_path, content, named):
+    (tmp_path / "invoice.csv").write_bytes(content)
+    done = subprocess.run([KONTOR, "analyze", "--data", tmp_path, "--as-of", "2025-06-30"], capture_output=True, text=True, timeout=60)
+    assert done.returncode in (0, 1)
+    assert named in done.stdout + done.stderr
+
+
+def test_a_run_without_key_date_is_refused(tmp_path):
+    write(tmp_path / "invoice.csv", INVOICES, "1,2025,C,V1,R1,2025-01-01,USD,100.00,posted")
+    assert "as_of" in kontor("analyze", "--data", tmp_path, code=2).stderr
+
+
+# ── AdventureWorks, expectations in SQL from the rule text ──
+
+
+@pytest.fixture(scope="module")
+def adventureworks(tmp_path_factory):
+    if ERP_DATA is None:
+        pytest.skip("../shared/erp-data is not here")
+    path = tmp_path_factory.mktemp("aw") / "report.json"
+    text = kontor("analyze", "--data", ERP_DATA / "adventureworks", "--mapping", "adventureworks", "--report", path).stdout
+    db = duckdb.connect()
+    for file in (ERP_DATA / "adventureworks").glob("*.csv"):
+        db.execute(f"CREATE VIEW {file.stem} AS SELECT * FROM read_csv('{file}', all_varchar=true, header=true)")
+    return json.loads(path.read_text()), text, db
+
+
+def cents(value):
+    return Decimal(value).quantize(Decimal("0.01"), ROUND_HALF_UP)
+
+
+def band(amount):
+    return 0 if amount < 1000 else 1 if amount < 10000 else 2 if amount < 100000 else 3
+
+
+SEVERITY = ["low", "medium", "high", "critical"]
+
+
+@needs_data
+def test_adventureworks_says_what_it_could_not_evaluate(adventureworks):
+    report, text, _ = adventureworks
+    status = coverage(report)
+    assert report["as_of"] == "2014-09-30"
+    assert {r: c["status"] for r, c in status.items()} == {
+        "IMT-007": "not_evaluable", "INV-001": "ok", "PRD-005": "ok", "PRO-001": "partial"}
+    assert {n["reason"] for n in status["PRO-001"]["not_run"]} == {"deleted", "blocked", "not_approved", "role", "one_time"}
+    assert "IMT-007 not_evaluable" in text
+    assert {t["name"] for t in report["data"]["tables"]} == {
+        n + ".csv" for n in ("CurrencyRate", "Location", "Product", "ProductInventory", "ProductVendor", "PurchaseOrderDetail",
+                             "PurchaseOrderHeader", "Vendor", "WorkOrder", "WorkOrderRouting")}
+
+
+@needs_data
+def test_adventureworks_pro_001(adventureworks):
+    report, _, db = adventureworks
+    want = {}
+    for po, value, known in db.execute("""
+            SELECT h.PurchaseOrderID, coalesce((SELECT sum(CAST(d.LineTotal AS DECIMAL(38,4))) FROM PurchaseOrderDetail d
+                       WHERE d.PurchaseOrderID = h.PurchaseOrderID), CAST(h.SubTotal AS DECIMAL(38,4))), v.ActiveFlag IS NOT NULL
+            FROM PurchaseOrderHeader h LEFT JOIN Vendor v ON v.BusinessEntityID = h.VendorID
+            WHERE CAST(h.OrderDate AS DATE) <= DATE '2014-09-30' AND (v.ActiveFlag IS NULL OR v.ActiveFlag <> '1')""").fetchall():
+        level = band(value) - (1 if known else 0)
+        want[po] = ("current_status" if known else "unknown", SEVERITY[max(1, level)], cents(value))
+    got = {key: (f["reason"], f["severity"], Decimal(f["impact"]["amount"])) for (_, key), f in findings(report, "PRO-001").items()}
+    assert got == want
+    total = db.execute("SELECT count(*) FROM PurchaseOrderHeader").fetchone()[0]
+    assert coverage(report)["PRO-001"]["population"] == total
+
+
+@needs_data
+def test_adventureworks_inv_001(adventureworks):
+    report, _, db = adventureworks
+    want = {f"{product}|AW" for (product,) in db.execute("""
+        SELECT p.ProductID FROM Product p JOIN ProductInventory i ON i.ProductID = p.ProductID
+        WHERE (p.SellEndDate IS NULL OR CAST(p.SellEndDate AS DATE) > DATE '2014-09-30') AND CAST(p.ReorderPoint AS DECIMAL(18,4)) > 0
+        GROUP BY p.ProductID HAVING sum(CAST(i.Quantity AS DECIMAL(38,4))) <= 0""").fetchall()}
+    got = findings(report, "INV-001")
+    assert {key for _, key in got} == want
+    for finding in got.values():
+        assert (finding["severity"], Decimal(finding["impact"]["amount"])) == ("medium", 0)
+    population = db.execute("""SELECT count(DISTINCT p.ProductID) FROM Product p JOIN ProductInventory i ON i.ProductID = p.ProductID
+        WHERE p.SellEndDate IS NULL OR CAST(p.SellEndDate AS DATE) > DATE '2014-09-30'""").fetchone()[0]
+    assert coverage(report)["INV-001"]["population"] == population
+
+
+@needs_data
+def test_adventureworks_prd_005(adventureworks):
+    report, _, db = adventureworks
+    assert rule_of(report, "PRD-005")["params"]["mode"] == "history"
+    loads = db.execute("""
+        WITH op AS (
+            SELECT LocationID center, CAST(ActualStartDate AS DATE) s,
+                   coalesce(CAST(ActualEndDate AS DATE), DATE '2014-09-30') f,
+                   CAST(CAST(ActualResourceHrs AS DECIMAL(18,4)) * 10000 AS HUGEINT) h
+            FROM WorkOrderRouting WHERE ActualStartDate IS NOT NULL AND ActualResourceHrs IS NOT NULL
+              AND CAST(ActualStartDate AS DATE) <= DATE '2014-09-30'),
+        part AS (
+            SELECT center, h, date_diff('day', s, f) + 1 n, CAST(w AS DATE) monday,
+                   date_diff('day', greatest(s, CAST(w AS DATE)), least(f, CAST(w AS DATE) + 6)) + 1 days
+            FROM op, unnest(generate_series(date_trunc('week', s), date_trunc('week', f), INTERVAL 7 DAY)) x(w)),
+        load AS (
+            SELECT center, monday, sum((2 * h * 100 * days + n) // (2 * n)) micro FROM part
+            WHERE monday + 6 < DATE '2014-09-30' GROUP BY center, monday)
+        SELECT load.center, isoyear(monday), week(monday), micro, l.Availability, l.CostRate
+        FROM load JOIN Location l ON l.LocationID = load.center""").fetchall()
+    want = {}
+    for center, year, week, micro, capacity, rate in loads:
+        load, capacity = Decimal(int(micro)) / 1000000, Decimal(capacity)
+        if load > capacity:
+            level = "critical" if capacity == 0 or load > 2 * capacity else "high" if load * 2 > 3 * capacity else "medium"
+            want[f"{center}|{year:04d}-W{week:02d}"] = (level, cents((load - capacity) * Decimal(rate)))
+    assert want
+    got = {key: (f["severity"], Decimal(f["impact"]["amount"])) for (_, key), f in findings(report, "PRD-005").items()}
+    assert got == want
