@@ -35,17 +35,21 @@ end
 local function home() return package.path:match("([^;]*)/lua/%?%.lua") or "." end
 
 local function names_in(dir)
-  local names, err = file.list(dir)
-  if not names then return nil, err end
-  local out = {}
-  for i, entry in ipairs(names) do out[i] = type(entry) == "table" and entry.name or entry end
-  return out
+  local entries, err = file.list(dir)
+  if not entries then return nil, err end
+  local names = {}
+  for _, entry in ipairs(entries) do
+    if entry.kind == "file" then names[#names + 1] = entry.name end
+  end
+  return names
 end
 
 local function read_bundle(dir)
   local bundle = {}
   for _, kind in ipairs { "rules", "mappings", "lib" } do
-    for _, name in ipairs(names_in(dir .. "/" .. kind) or {}) do
+    local names, problem = names_in(dir .. "/" .. kind)
+    if not names and problem.code ~= "not_found" then return nil, problem end
+    for _, name in ipairs(names or {}) do
       if name:match("%.lua$") then
         local source, err = file.read(dir .. "/" .. kind .. "/" .. name)
         if not source then return nil, err end
@@ -117,11 +121,9 @@ return function(args)
 
   local tables, err = folder.tables(values.data, names_in)
   if not tables then return fail(1, values.data .. ": " .. tostring(err.message)) end
-  local as_of = values["as-of"]
-  if not as_of then
-    as_of, err = folder.as_of(values.data)
-    if err then return fail(1, values.data .. "/" .. err.message) end
-  end
+  local extract_date
+  extract_date, err = folder.as_of(values.data)
+  if err then return fail(1, values.data .. "/" .. err.message) end
   local previous
   previous, problem = read_previous(values.previous)
   if problem then return fail(1, problem) end
@@ -132,7 +134,7 @@ return function(args)
 
   local result
   result, err = sweep.run { bundle = bundle, mapping = values.mapping or "identity", rules = split(values.rules), params = params,
-    as_of = as_of, tables = tables, previous = previous }
+    as_of = values["as-of"], extract_date = extract_date, tables = tables, previous = previous }
   if not result then
     local where = err.where and string.format("%s:%d: ", err.where.script, err.where.line) or ""
     return fail(err.code == "validation_failed" and 2 or 1, where .. tostring(err.message))

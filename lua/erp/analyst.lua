@@ -141,13 +141,12 @@ return function(job, send, opts)
   rules, err = load_rules(job, mapping)
   if not rules then return nil, err end
 
-  local as_of = given(job.as_of) or mapping.as_of
+  local extract_date = given(job.extract_date) or mapping.as_of
+  local as_of = given(job.as_of) or extract_date
   if not as_of and next(sources) then
     return failure("validation_failed", "the mapping '%s' has no key date: give as_of", mapping.name)
   end
-  local loaded
-  loaded, err = loader.build(mapping, sources, { as_of = as_of or NO_DATE, currency = given(job.currency) })
-  if not loaded then return nil, err end
+  local loaded = loader.build(mapping, sources, { as_of = as_of or NO_DATE, extract_date = extract_date, currency = given(job.currency) })
   for _, account in ipairs(loaded.accounts) do
     send { type = "table", name = account.name, rows = account.rows, rejected = account.rejected,
       duplicates = account.duplicates, errors = json.array(account.errors) }

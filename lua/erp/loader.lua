@@ -99,12 +99,8 @@ local function build_part(def, part, sources, company)
   local columns = {}
   for name, column in pairs(part.columns) do columns[name] = raw_column(raw, column, sources) end
   for _, column in ipairs(def.columns) do
-    if columns[column.name] == nil then
-      if column.name == "company_id" and company then
-        columns.company_id = T.constant(company)
-      elseif column.optional then
-        columns[column.name] = T.constant(nil)
-      end
+    if column.name == "company_id" and columns.company_id == nil and company then
+      columns.company_id = T.constant(company)
     end
   end
   return { raw = raw, columns = columns }, source.file.name
@@ -156,6 +152,17 @@ local function account(source, tables)
   return acc
 end
 
+-- Currency of the first company (by id) of a table that comes under its canonical name.
+local function first_currency(source)
+  if not source or not source.raw.has.company_id or not source.raw.has.currency then return nil end
+  local id, currency
+  source.raw:map2("company_id", "currency", function(a, b)
+    if a and b and (not id or a < id) then id, currency = a, b end
+    return b
+  end)
+  return currency
+end
+
 ---@class erp.Loaded
 ---@field data table erp.table set that rules run on
 ---@field files table[] {name, rows, sha256} of the files that the mapping reads, by name
@@ -167,9 +174,8 @@ end
 --- Build the canonical tables and apply the key date.
 ---@param mapping erp.Mapping
 ---@param sources table<string, erp.Source>
----@param opts { as_of: string, currency: string? } currency: the report's, default the company's
----@return erp.Loaded? loaded
----@return table? err data_rejected
+---@param opts { as_of: string, extract_date: string?, currency: string? } currency: the report's, default the company's
+---@return erp.Loaded
 function M.build(mapping, sources, opts)
   local ctx = T.context()
   local tables, defs, names, from_file = {}, {}, {}, {}
@@ -190,8 +196,7 @@ function M.build(mapping, sources, opts)
         end
       end
       if built[1] then
-        local tab, err = T.build(def, built, ctx)
-        if not tab then return nil, err end
+        local tab = T.build(def, built, ctx)
         tables[name], names[name] = tab, files
         for _, file in ipairs(files) do
           from_file[file] = from_file[file] or {}
@@ -211,11 +216,10 @@ function M.build(mapping, sources, opts)
     end
     defs[name] = def
   end
-  local company_currency = mapping.currency or M.first_currency(tables.company) or opts.currency or "USD"
+  local company_currency = mapping.currency or first_currency(sources.company) or opts.currency or "USD"
   local report_currency = opts.currency or company_currency
-  local data, err = T.set { ctx = ctx, tables = tables, defs = defs, as_of = opts.as_of, company_currency = company_currency,
-    report_currency = report_currency, sources = names }
-  if not data then return nil, err end
+  local data = T.set { ctx = ctx, tables = tables, defs = defs, as_of = opts.as_of, extract_date = opts.extract_date,
+    company_currency = company_currency, report_currency = report_currency, sources = names }
   local loaded = { data = data, files = {}, accounts = {}, ignored = {}, sources = names, report_currency = report_currency }
   for _, source in pairs(sources) do
     local file = source.file
@@ -231,15 +235,6 @@ function M.build(mapping, sources, opts)
   table.sort(loaded.accounts, by_name)
   table.sort(loaded.ignored)
   return loaded
-end
-
---- Currency of the first company (by id) of a canonical company table.
----@param company table?
----@return string?
-function M.first_currency(company)
-  if not company then return nil end
-  local first = company:first { "company_id" }
-  return first and first.currency or nil
 end
 
 return M

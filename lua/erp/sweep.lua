@@ -5,7 +5,8 @@
 --   mapping = "identity",                 the mapping script's name: …/mappings/<name>.lua
 --   rules = {"IMT-007"}?, categories = {"inventory"}?        choose; both absent or empty: all rules
 --   params = { ["PRD-005.mode"] = "history" }?               the run's over the project's, already merged
---   as_of = "2014-09-30"?                 default: the mapping's; needed when there are tables
+--   as_of = "2014-09-30"?                 key date; default: the extract date
+--   extract_date = "2014-09-30"?          the date that the data (stock) are of; default: the mapping's
 --   currency = "USD"?                     report currency; default: the company's
 --   tables = { {name = "invoice.csv", path = "/abs", format = "csv"|"ndjson", sha256 = hex}, … }     {}: no data
 --   project_id = ?, run_id = ?, previous = report? (decoded, of the previous run)
@@ -111,7 +112,7 @@ local function make_job(opts, catalog, chosen)
     files[i] = { name = file.name, path = file.path, format = file.format, sha256 = file.sha256 }
   end
   table.sort(files, function(a, b) return a.name < b.name end)
-  return { as_of = opts.as_of, currency = opts.currency, project_id = opts.project_id, run_id = opts.run_id,
+  return { as_of = opts.as_of, extract_date = opts.extract_date, currency = opts.currency, project_id = opts.project_id, run_id = opts.run_id,
     mapping = { path = mapping_path, source = opts.bundle[mapping_path] }, libs = catalog.libs, rules = json.array(rules),
     known = json.array(sorted_keys(catalog.rules)), params = opts.params or {}, tables = json.array(files) }
 end
