@@ -32,7 +32,7 @@
 --   t.population(n)        grain units tested: sets it          t.skip(reason, n)  counts skipped rows
 --   emit(finding)          see erp.rule
 --
--- TABLE (a view: columns + the rows chosen; nothing is copied). #tab or tab:count() rows.
+-- TABLE (a view: columns + the rows chosen; nothing is copied). tab:count() rows.
 --   tab:where{cond, …}     rows for which every condition is true
 --   tab:without{cond, …}   rows for which no condition is true
 --       cond = {column, op, value}   op: eq ne lt le gt ge in null notnull
@@ -117,6 +117,17 @@
 -- (100.00-). Dates: YYYY-MM-DD, YYYYMMDD, timestamps YYYY-MM-DD[T ]hh:mm… (date part, counted in
 -- tab.tz_assumed); 00000000 and 99991231 (and 9999-12-31) are NULL. Flags: 1 0 true false X.
 
+local D = require "erp.table.decimal"
+local R = require "erp.table.raw"
+local B = require "erp.table.build"
+local data = require "erp.table.data"
+require "erp.table.group" -- joins and groups, as methods of a Table
+
 local M = {}
+
+M.read, M.parse, M.constant = R.read, R.parse, R.constant
+M.context, M.build, M.from_rows = B.context, B.build, B.from_rows
+M.set, M.has = data.set, data.has
+M.decimal, M.is_decimal, M.day, M.iso, M.week = D.decimal, D.is_decimal, D.day, D.iso, D.week
 
 return M

@@ -1,0 +1,245 @@
+#include "table/dict.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "table/decimal.h"
+#include "table/text.h"
+
+#define CHUNK (256u << 10)
+
+struct chunk {
+    struct chunk *next;
+    size_t used, cap;
+    char bytes[];
+};
+
+struct entry {
+    const char *text;
+    uint32_t len;
+    uint32_t hash;
+};
+
+struct slot {
+    uint32_t hash;
+    int32_t code; /* -1: empty */
+};
+
+struct kt_dict {
+    struct entry *entries;
+    struct slot *slots;
+    uint32_t mask;
+    int32_t count, cap;
+    struct chunk *chunks;
+    size_t bytes;
+};
+
+/* Seeded once a process, so that no upload can be made to collide. Codes do not depend on it. */
+static uint64_t seed(void) {
+    static uint64_t value;
+    if (value == 0) {
+        if (getrandom(&value, sizeof(value), 0) != sizeof(value))
+            value = 0x9e3779b97f4a7c15u;
+        value |= 1;
+    }
+    return value;
+}
+
+static inline uint64_t mix(uint64_t a, uint64_t b) {
+    unsigned __int128 m = (unsigned __int128)a * b;
+    return (uint64_t)m ^ (uint64_t)(m >> 64);
+}
+
+static inline uint32_t hash_of(const char *s, size_t n) {
+    uint64_t h = seed() ^ (n * 0x9e3779b97f4a7c15u), w;
+    for (; n > 8; s += 8, n -= 8) {
+        memcpy(&w, s, 8);
+        h = mix(h ^ w, 0xa0761d6478bd642fu);
+    }
+    w = 0;
+    memcpy(&w, s, n);
+    h = mix(h ^ w, 0xe7037ed1a0b428dbu);
+    return (uint32_t)(h ^ (h >> 32));
+}
+
+struct kt_dict *kt_dict_new(void) {
+    struct kt_dict *d = calloc(1, sizeof(*d));
+    if (d == NULL)
+        return NULL;
+    d->mask = 15;
+    d->slots = malloc(16 * sizeof(struct slot));
+    if (d->slots == NULL) {
+        free(d);
+        return NULL;
+    }
+    memset(d->slots, 0xff, 16 * sizeof(struct slot));
+    return d;
+}
+
+void kt_dict_free(struct kt_dict *d) {
+    if (d == NULL)
+        return;
+    while (d->chunks != NULL) {
+        struct chunk *c = d->chunks;
+        d->chunks = c->next;
+        free(c);
+    }
+    free(d->entries);
+    free(d->slots);
+    free(d);
+}
+
+static int grow_slots(struct kt_dict *d) {
+    uint32_t size = (d->mask + 1) * 4;
+    struct slot *slots = malloc(size * sizeof(struct slot));
+    if (slots == NULL)
+        return -1;
+    memset(slots, 0xff, size * sizeof(struct slot));
+    for (int32_t i = 0; i < d->count; i++) {
+        uint32_t h = d->entries[i].hash, at = h & (size - 1);
+        while (slots[at].code >= 0)
+            at = (at + 1) & (size - 1);
+        slots[at] = (struct slot){h, i};
+    }
+    free(d->slots);
+    d->slots = slots;
+    d->mask = size - 1;
+    return 0;
+}
+
+static const char *keep(struct kt_dict *d, const char *s, size_t n) {
+    struct chunk *c = d->chunks;
+    if (c == NULL || c->cap - c->used < n) {
+        /* Small dictionaries (flags, currencies) stay small. */
+        size_t cap = d->bytes < CHUNK ? 1024 + d->bytes : CHUNK;
+        if (cap < n)
+            cap = n;
+        c = malloc(sizeof(*c) + cap);
+        if (c == NULL)
+            return NULL;
+        *c = (struct chunk){.next = d->chunks, .cap = cap};
+        d->chunks = c;
+        d->bytes += cap;
+    }
+    char *at = c->bytes + c->used;
+    memcpy(at, s, n);
+    c->used += n;
+    return at;
+}
+
+static int32_t probe(const struct kt_dict *d, uint32_t h, const char *s, size_t n, uint32_t *at) {
+    uint32_t i = h & d->mask;
+    for (; d->slots[i].code >= 0; i = (i + 1) & d->mask) {
+        if (d->slots[i].hash != h)
+            continue;
+        const struct entry *e = &d->entries[d->slots[i].code];
+        if (e->len == n && memcmp(e->text, s, n) == 0)
+            return d->slots[i].code;
+    }
+    *at = i;
+    return -1;
+}
+
+static int32_t intern_hashed(struct kt_dict *d, uint32_t h, const char *s, size_t n) {
+    uint32_t at = 0;
+    int32_t code = probe(d, h, s, n, &at);
+    if (code >= 0)
+        return code;
+    if (d->count >= INT32_MAX - 1 || n > UINT32_MAX)
+        return -1;
+    if (d->count == d->cap) {
+        int32_t cap = d->cap == 0 ? 8 : d->cap < INT32_MAX / 2 ? d->cap * 2 : INT32_MAX - 1;
+        struct entry *entries = realloc(d->entries, (size_t)cap * sizeof(*entries));
+        if (entries == NULL)
+            return -1;
+        d->entries = entries;
+        d->cap = cap;
+    }
+    if ((uint32_t)d->count * 2 > d->mask) {
+        if (grow_slots(d) < 0)
+            return -1;
+        at = h & d->mask;
+        while (d->slots[at].code >= 0)
+            at = (at + 1) & d->mask;
+    }
+    const char *text = keep(d, s, n);
+    if (text == NULL)
+        return -1;
+    d->entries[d->count] = (struct entry){text, (uint32_t)n, h};
+    d->slots[at] = (struct slot){h, d->count};
+    return d->count++;
+}
+
+int32_t kt_dict_intern(struct kt_dict *d, const char *s, size_t n) {
+    return intern_hashed(d, hash_of(s, n), s, n);
+}
+
+int32_t kt_dict_find(const struct kt_dict *d, const char *s, size_t n) {
+    uint32_t at;
+    return probe(d, hash_of(s, n), s, n, &at);
+}
+
+int32_t kt_dict_count(const struct kt_dict *d) {
+    return d->count;
+}
+
+const char *kt_dict_text(const struct kt_dict *d, int32_t code, size_t *n) {
+    *n = d->entries[code].len;
+    return d->entries[code].text;
+}
+
+size_t kt_dict_bytes(const struct kt_dict *d) {
+    return d->bytes + (size_t)d->cap * sizeof(struct entry) +
+           ((size_t)d->mask + 1) * sizeof(struct slot);
+}
+
+int kt_dict_merge(struct kt_dict *to, const struct kt_dict *from, int32_t *map) {
+    for (int32_t i = 0; i < from->count; i++) {
+        const struct entry *e = &from->entries[i];
+        if (i + 8 < from->count) {
+            __builtin_prefetch(&to->slots[from->entries[i + 8].hash & to->mask]);
+        }
+        map[i] = intern_hashed(to, e->hash, e->text, e->len);
+        if (map[i] < 0)
+            return -1;
+    }
+    return 0;
+}
+
+void kt_dict_translate(const struct kt_dict *to, const struct kt_dict *from, int32_t *map) {
+    for (int32_t i = 0; i < from->count; i++) {
+        const struct entry *e = &from->entries[i];
+        uint32_t at;
+        if (i + 8 < from->count) {
+            __builtin_prefetch(&to->slots[from->entries[i + 8].hash & to->mask]);
+        }
+        int32_t code = probe(to, e->hash, e->text, e->len, &at);
+        map[i] = code < 0 ? KT_NULL32 : code;
+    }
+}
+
+int kt_dict_norm(struct kt_dict *d, int32_t count, int32_t *map) {
+    struct kt_buf buf = KT_BUF_INIT;
+    int rc = 0;
+    for (int32_t i = 0; i < count && rc == 0; i++) {
+        struct entry e = d->entries[i];
+        if (kt_text_is_norm(e.text, e.len)) {
+            map[i] = e.len == 0 ? KT_NULL32 : i;
+            continue;
+        }
+        kt_buf_clear(&buf);
+        kt_text_norm(e.text, e.len, &buf);
+        if (buf.failed)
+            rc = -1;
+        if (buf.len == 0) {
+            map[i] = KT_NULL32;
+            continue;
+        }
+        map[i] = kt_dict_intern(d, buf.data, buf.len);
+        if (map[i] < 0)
+            rc = -1;
+    }
+    kt_buf_free(&buf);
+    return rc;
+}
