@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from api_fixtures import service, start_service  # noqa: F401
 from client import Client, check_problem
 
 MASTER = "/api/v1/master"
