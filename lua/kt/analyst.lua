@@ -14,6 +14,7 @@ local proc = require "kt.proc"
 local M = {}
 
 local GIB = 2 ^ 30
+local SIGKILL, SIGXCPU = 9, 24
 
 local Child = {}
 Child.__index = Child
@@ -43,8 +44,10 @@ end
 
 -- How the process ended, as the error of what it was doing.
 local function death(status)
-  if status.signal == 24 or status.signal == 9 then -- XCPU, or KILL by the kernel: CPU or memory
-    return failure("memory_limit", "the analyst process was killed at its CPU or memory limit")
+  if status.signal == SIGXCPU then
+    return failure("instruction_limit", "the analyst process used up its CPU time")
+  elseif status.signal == SIGKILL then -- not by us: the kernel was short of memory
+    return failure("memory_limit", "the analyst process was killed by the system")
   end
   local how = status.signal and "signal " .. status.signal or "exit " .. tostring(status.exit)
   return failure("internal", "the analyst process ended early: " .. how)

@@ -64,6 +64,8 @@ const struct kt_config_var kt_config_vars[] = {
      "0: only the project DEFAULT_PROJECT_ID exists, every other one is not found."},
     {"DEFAULT_PROJECT_ID", KT_CONFIG_TEXT, "default", 0, 0, check_project_id,
      "Project that is made at the first start."},
+    {"ERP_REPORTS_DIRECTORY", KT_CONFIG_TEXT, "", 0, 0, NULL,
+     "Folder that gets a copy of every report as PROJECT/EXECUTION.json; none when unset."},
 };
 
 const int kt_config_count = sizeof kt_config_vars / sizeof kt_config_vars[0];

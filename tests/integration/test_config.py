@@ -1,0 +1,162 @@
+"""Every variable of .env.example: it is known, and it has an effect."""
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import KONTOR, ROOT, eventually
+
+
+def example():
+    text = (ROOT / ".env.example").read_text()
+    return dict(re.findall(r"^([A-Z_]+)=(.*)$", text, re.M))
+
+
+# name -> the test that shows its effect. A variable without one is not to be listed.
+SHOWN = {
+    "KONTOR_LISTEN": "test_listen", "KONTOR_DATA_DIR": "test_folders", "KONTOR_LOG_DIR": "test_folders",
+    "KONTOR_WORKERS": "test_workers", "KONTOR_DRAIN_SECONDS": "test_drain_seconds",
+    "KONTOR_LOG_LEVEL": "test_log_level", "KONTOR_DEV": "test_dev", "KONTOR_HOSTS": "test_hosts",
+    "KONTOR_HOME": "test_home", "MASTER_DATABASE_NAME": "test_database_names",
+    "PROJECT_DATABASE_PREFIX": "test_database_names", "ENABLE_MULTI_TENANT": "test_one_tenant",
+    "DEFAULT_PROJECT_ID": "test_one_tenant", "ERP_REPORTS_DIRECTORY": "test_reports_directory",
+}
+
+
+def test_the_example_is_complete_and_shown():
+    helped = subprocess.run([KONTOR, "--help"], capture_output=True, text=True, check=True).stdout
+    known = re.findall(r"^  ([A-Z][A-Z_]+) ", helped, re.M)
+    assert list(example()) == known
+    assert set(SHOWN) == set(known)
+    assert all(callable(globals().get(test)) for test in SHOWN.values())
+
+
+def test_the_example_holds_the_defaults(make_service, mini_home):
+    """A copy of it changes nothing."""
+    service = make_service(home=mini_home)
+    service.tmp.mkdir()
+    (service.tmp / ".env").write_text((ROOT / ".env.example").read_text())
+    service.start()
+    assert service.get("/pid").status == 200
+
+
+def test_dotenv_is_read_below_the_environment(make_service, mini_home):
+    service = make_service(home=mini_home)
+    service.tmp.mkdir()
+    (service.tmp / ".env").write_text("KONTOR_WORKERS=2 # two\nKONTOR_DATA_DIR='other data'\n")
+    service.start()
+    assert len(service.workers()) == 2
+    assert (service.tmp / "data").exists() and not (service.tmp / "other data").exists()
+
+
+def test_faults_are_reported_all_at_once(make_service, mini_home):
+    service = make_service(home=mini_home, KONTOR_WORKERS="many", KONTOR_LISTEN="nowhere", KONTOR_DEV="perhaps",
+                           KONTOR_LOG_LEVEL="loud")
+    service.tmp.mkdir()
+    (service.tmp / ".env").write_text("KONTOR_WORKRES=2\nwhat is this\nMASTER_DATABASE_NAME=../up\n")
+    service.launch()
+    assert service.process.wait(30) == 2
+    for name in ("KONTOR_WORKERS", "KONTOR_LISTEN", "KONTOR_DEV", "KONTOR_LOG_LEVEL", "KONTOR_WORKRES", ".env:2",
+                 "MASTER_DATABASE_NAME"):
+        assert name in service.text()
+    assert not (service.tmp / "data").exists()
+
+
+def test_listen(make_service, mini_home):
+    first = make_service("first", home=mini_home).start()
+    port = first.port
+    first.stop()
+    second = make_service("second", home=mini_home, KONTOR_LISTEN=f"localhost:{port}").start()
+    assert second.port == port and second.get("/pid").status == 200
+
+
+def test_folders(make_service, mini_home):
+    service = make_service(home=mini_home, KONTOR_DATA_DIR="x/my data", KONTOR_LOG_DIR="x/my logs").start()
+    data, logs = service.tmp / "x/my data", service.tmp / "x/my logs"
+    assert (data / "kontor.sock").is_socket() and (data / "kontor.sock").stat().st_mode & 0o777 == 0o600
+    assert data.stat().st_mode & 0o777 == 0o700
+    assert "service.ready" in (logs / "app.log").read_text()
+
+
+def test_workers(make_service, mini_home):
+    service = make_service(home=mini_home, KONTOR_WORKERS=3).start()
+    assert len(service.workers()) == 3
+    pids = set()
+    eventually(lambda: pids.add(service.get("/pid").body) or len(pids) == 3, "each of them answers")
+
+
+def test_drain_seconds(make_service, mini_home):
+    service = make_service(home=mini_home, KONTOR_DRAIN_SECONDS=0).start()
+    import threading
+    thread = threading.Thread(target=lambda: pytest.raises(Exception, service.get, "/slow?1000"))
+    thread.start()
+    service.stop()
+    thread.join()
+
+
+def test_log_level(make_service, mini_home):
+    service = make_service(home=mini_home, KONTOR_LOG_LEVEL="error").launch()
+    eventually(lambda: (service.tmp / "data/kontor.sock").exists(), "it listens")
+    eventually(lambda: (service.tmp / "logs/executions.log").exists(), "its worker runs")
+    service.stop()
+    assert "level=info" not in service.text()
+
+
+def test_dev(make_service, mini_home):
+    """Without it only loopback is served. (Watching agents/: test_scripts.)"""
+    address = "192.0.2.1:0"  # of nobody: what is allowed still cannot be bound
+    service = make_service("no", home=mini_home, KONTOR_LISTEN=address).launch()
+    assert service.process.wait(30) == 2
+    assert "is not a loopback address" in service.text()
+    service = make_service("yes", home=mini_home, KONTOR_LISTEN=address, KONTOR_DEV=1).launch()
+    assert service.process.wait(30) == 1
+    assert f"cannot listen on {address}" in service.text()
+
+
+def test_hosts(make_service):
+    service = make_service(KONTOR_HOSTS="erp.example,other.example").start()
+    port = service.port
+    assert service.get("/health", headers={"Host": f"erp.example:{port}"}).status == 200
+    assert service.get("/health", headers={"Host": f"evil.example:{port}"}).status == 403
+
+
+def test_home(make_service, mini_home, tmp_path):
+    service = make_service(home=mini_home).start()
+    assert service.get("/pid").status == 200
+    service = make_service("none", home=tmp_path / "nothing").launch()
+    assert service.process.wait(30) == 1
+    assert "KONTOR_HOME" in service.text()
+
+
+def databases(service):
+    return {path.name.split(".")[0] for path in (service.tmp / "data").rglob("*") if path.is_file()}
+
+
+def test_database_names(make_service):
+    service = make_service(MASTER_DATABASE_NAME="chief", PROJECT_DATABASE_PREFIX="p-").start()
+    answer = service.post("/api/v1/master/projects", {"id": "acme", "name": "Acme"})
+    assert answer.status == 201, answer.body
+    assert {"chief", "p-acme"} <= databases(service)
+
+
+def test_one_tenant(make_service):
+    service = make_service(ENABLE_MULTI_TENANT=0, DEFAULT_PROJECT_ID="home-base").start()
+    assert service.get("/api/v1/project/home-base/agent-instances").status == 200
+    assert service.post("/api/v1/master/projects", {"id": "acme", "name": "Acme"}).status >= 400
+    assert service.get("/api/v1/project/acme/agent-instances").status == 404
+
+
+def test_reports_directory(make_service):
+    """A finished analysis leaves a copy of its report there."""
+    service = make_service(ERP_REPORTS_DIRECTORY="reports").start()
+    assert service.post("/api/v1/master/setup/erp-defaults", {}).status < 300
+    assert service.post("/api/v1/master/projects", {"id": "acme", "name": "Acme"}).status == 201
+    made = service.post("/api/v1/project/acme/agent-instances",
+                        {"agent_id": "erp-exception-management", "name": "ERP"})
+    assert made.status == 201, made.body
+    run = service.post("/api/v1/project/acme/executions",
+                       {"instance_id": made.json()["id"], "async_execution": False, "input_data": {}})
+    assert run.status in (200, 201), run.body
+    report = service.tmp / "reports" / "acme" / f"{run.json()['execution_id']}.json"
+    assert report.exists()
