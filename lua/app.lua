@@ -15,9 +15,12 @@ local router = require "http.router"
 local routes = require "routes"
 local setup = require "domain.setup"
 local store = require "kt.store"
+local streams = require "http.streams"
+local task = require "kt.task"
 
 local M = {}
 
+local poll_seconds = 0.02
 local servers = {}
 
 -- KONTOR_HOSTS as a set, in lower case.
@@ -68,13 +71,20 @@ local function serve(ctx, app)
   return true
 end
 
--- Requests first: while they end, the engine still answers them.
+-- Nothing new is accepted from the first moment on. What has been accepted is answered while the
+-- engine still takes runs; then the engine ends, and with it what followers wait for.
 local function drain(seconds)
-  health.state.status = "draining"
   local ends = clock.monotonic() + seconds
-  log.info("worker.drain", {msg = ("%d s"):format(seconds)})
-  engine.drain(seconds)
-  for _, server in ipairs(servers) do server:drain(math.max(0, ends - clock.monotonic())) end
+  local function left() return math.max(0, ends - clock.monotonic()) end
+  health.state.status = "draining"
+  log.info("worker.drain", {msg = ("%g s"):format(seconds)})
+  local closing = {}
+  for i, server in ipairs(servers) do closing[i] = task.spawn(function() return server:drain(seconds) end) end
+  while dispatch.active() > 0 and left() > seconds / 2 do task.sleep(poll_seconds) end
+  engine.drain(left())
+  streams.drain()
+  for _, t in ipairs(closing) do t:join() end
+  store.close()
 end
 
 ---@class kontor.WorkerContext

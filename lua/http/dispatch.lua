@@ -13,6 +13,7 @@ local principal = require "http.principal"
 local problem = require "http.problem"
 local router = require "http.router"
 local schema = require "http.schema"
+local task = require "kt.task"
 
 local M = {}
 
@@ -29,6 +30,7 @@ local max_body = 1048576
 ---@field project table|nil the open project (domain/project.lua) of a path with {project_id}
 ---@field media string media type to answer with
 ---@field idem table|nil idempotency row in the making
+---@field streams fun() the handler says: from here on the answer is a stream of open end
 
 local requests = metrics.counter("kontor_http_requests_total", "Requests answered", {"route", "method", "status"})
 local seconds = metrics.histogram("kontor_http_seconds", "Time to the answer's end", {"route"})
@@ -130,12 +132,30 @@ local function send(ctx, result, err)
   return status
 end
 
+local active = 0
+
+---Requests that are being answered, those not counted that stream until they are ended.
+---@return integer
+function M.active() return active end
+
+-- Counts a request until it ends or begins to stream.
+local function count(ctx)
+  local counted = true
+  active = active + 1
+  local function over()
+    if counted then active, counted = active - 1, false end
+  end
+  task.defer(over)
+  ctx.streams = over
+end
+
 ---The handler for http.serve.
 ---@param app table {router, hosts: table<string,boolean>, open_project: fun(id): table|nil, err}
 ---@return fun(req: table)
 function M.handler(app)
   return function(req)
     local ctx = {req = req}
+    count(ctx)
     local started = clock.monotonic()
     local done, result, err = xpcall(function() return handle(ctx, app) end, traceback)
     if not done then result, err = nil, result end

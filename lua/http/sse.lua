@@ -26,6 +26,7 @@ function M.stream(req, follower)
     ["X-Accel-Buffering"] = "no"})
   if not ok then return nil, err end
   ok, err = req:write("retry: 2000\n\n")
+  -- A drain closes the follower; the client comes back by itself, to another worker.
   while ok do
     local event
     event, err = follower:next(quiet_seconds)

@@ -2,6 +2,7 @@
 
 local json = require "json"
 local log = require "kt.log"
+local streams = require "http.streams"
 
 local M = {}
 
@@ -10,9 +11,9 @@ local hello_order = {"v", "type", "execution_id", "status", "last_seq", "since"}
 
 -- Why a stream ends, as close code and reason.
 local function farewell(err, last_seq)
+  if not err and streams.draining then return 1001, "last_seq=" .. last_seq end
   if not err then return 1000, "" end
   if err.code == "too_slow" then return 1013, "last_seq=" .. last_seq end
-  if err.code == "draining" then return 1001, "last_seq=" .. last_seq end
   return 1011, err.code or "internal"
 end
 

@@ -17,6 +17,7 @@ local report = require "domain.report"
 local rfc3339 = require "http.rfc3339"
 local schema = require "http.schema"
 local sse = require "http.sse"
+local streams = require "http.streams"
 local T = require "http.types"
 local value = require "value"
 local ws = require "http.ws"
@@ -158,8 +159,9 @@ local function get_events(ctx)
   local follower
   follower, err = follow.open(ctx.project.id, id, since)
   if not follower then return nil, err end
+  streams.hold(follower)
+  ctx.streams()
   sse.stream(ctx.req, follower)
-  follower:close()
   return answer.streamed
 end
 
@@ -176,7 +178,7 @@ local function check_upgrade(req)
   local upgrade = (req.headers.upgrade or ""):lower()
   if upgrade ~= "websocket" or req.headers["sec-websocket-version"] ~= "13" then
     return nil, problem.err("upgrade_required", "This is a WebSocket of version 13.",
-      {headers = {Upgrade = "websocket", Connection = "Upgrade", ["Sec-WebSocket-Version"] = "13"}})
+      {headers = {Upgrade = "websocket", ["Sec-WebSocket-Version"] = "13"}})
   end
   return true
 end
@@ -188,7 +190,7 @@ local function socket(ctx)
   -- The path does not name the project, so its scope is checked here.
   if not principal.sees(ctx.principal, found.id) then return nil, problem.err("not_found") end
   local doc
-  doc, err = found.db:find_one(coll, {_id = id}, {projection = {"status", "last_seq"}})
+  doc, err = found.db:find_one(coll, {_id = id}, {projection = {"_id"}})
   if not doc then return nil, err or problem.err("not_found") end
   local ok
   ok, err = check_upgrade(ctx.req)
@@ -196,14 +198,12 @@ local function socket(ctx)
   local follower
   follower, err = follow.open(found.id, id, ctx.query.since)
   if not follower then return nil, err end
+  streams.hold(follower)
   local conn
   conn, err = ctx.req:upgrade{max_frame = 4096}
-  if not conn then
-    follower:close()
-    return nil, err
-  end
-  ws.stream(conn, follower, {execution_id = id, status = doc.status, last_seq = doc.last_seq, since = ctx.query.since})
-  follower:close()
+  if not conn then return nil, err end
+  ctx.streams()
+  ws.stream(conn, follower, {execution_id = id, status = follower.status, last_seq = follower.last_seq, since = ctx.query.since})
   return {streamed = true, status = 101}
 end
 
