@@ -66,7 +66,7 @@ end
 -- The raw column that a mapping's column stands for; nil when the source does not have it.
 local function raw_column(raw, column, sources)
   if type(column) == "string" then return raw.has[column] and raw:column(column) or nil end
-  if column.const ~= nil then return T.constant(column.const or nil) end
+  if column.const ~= nil then return T.constant(column.const) end
   if column.count or column.lookup then
     local other = sources[column.count or column.lookup]
     local theirs, ours = next(column.on)
@@ -138,7 +138,7 @@ local function account(source, tables)
   add(raw.errors)
   for _, tab in ipairs(tables) do
     add(tab.errors)
-    longest = math.max(longest, tab.rejected + (tab.conflicts or 0))
+    longest = math.max(longest, tab.rejected)
     acc.duplicates = math.max(acc.duplicates, tab.duplicates)
   end
   table.sort(acc.errors, function(a, b)
