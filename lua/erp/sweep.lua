@@ -21,6 +21,7 @@
 -- script_error (the mapping), data_rejected (unreadable file). A rule that fails is no error: its status is `error`.
 local crypto = require "kt.crypto"
 local json = require "json"
+local task = require "kt.task"
 
 local report = require "erp.report"
 
@@ -132,6 +133,8 @@ local function messages(opts, job)
   local child, err = require("kt.analyst").start { job = job, rule_deadline = opts.rule_deadline,
     load_deadline = opts.load_deadline, memory = opts.memory }
   if not child then return function() return nil, err end, function() end end
+  -- A cancelled run must not leave the process behind.
+  task.defer(function() child:close() end)
   return function() return child:next() end, function() child:close() end
 end
 
