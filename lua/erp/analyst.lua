@@ -75,7 +75,7 @@ end
 local function input_hash(rule, loaded, as_of, mapping_sha256, params)
   local tables, sha256 = {}, {}
   for _, file in ipairs(loaded.files) do sha256[file.name] = file.sha256 end
-  for _, name in ipairs(R.tables(rule.decl)) do
+  for _, name in ipairs(R.tables(rule.decl, loaded.data, rule.params)) do
     for _, file in ipairs(loaded.sources[name] or {}) do tables[file] = sha256[file] end
   end
   return R.input_hash { as_of = as_of, mapping = mapping_sha256, params = crypto.sha256(params), rule = rule.rule_id,

@@ -110,8 +110,9 @@ function M.render(result)
   local lines = {}
   local function add(format, ...) lines[#lines + 1] = (select("#", ...) > 0 and string.format(format, ...) or format):gsub("%s+$", "") end
   local body = result.body
-  add("Exceptions at %s: %d rules over %s rows of %d files (mapping %s)", result.as_of or "no key date", #result.rules,
-    M.money(tostring(result.rows)), #result.tables, result.mapping)
+  local function count(n, what) return n == 1 and "1 " .. what or M.money(tostring(n)) .. " " .. what .. "s" end
+  add("Exceptions at %s: %s over %s of %s (mapping %s)", result.as_of or "no key date", count(#result.rules, "rule"),
+    count(result.rows, "row"), count(#result.tables, "file"), result.mapping)
   add("")
   summary_lines(add, body)
   worst_lines(add, body)

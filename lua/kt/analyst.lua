@@ -103,11 +103,10 @@ function Child:next()
       self.rule_id = message.rule_id
     elseif message.type == "rule" then
       finished_rule(self, message)
-    elseif message.type == "error" then
+    elseif message.type == "error" or message.type == "done" then
+      self.child:next(self.load_deadline) -- its end: nothing of it is left when we go on
       self:close()
-      return nil, message.error
-    elseif message.type == "done" then
-      self:close()
+      if message.type == "error" then return nil, message.error end
     end
     if not (self.restarted and (message.type == "table" or message.type == "mapped")) then return message end
   end
