@@ -13,6 +13,7 @@
 
 #include "core/fault.h"
 #include "core/log.h"
+#include "core/metrics.h"
 
 #define BEAT_MS 1000
 #define TERM_DRAIN_SECONDS 25
@@ -63,8 +64,18 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
     }
 }
 
+/* How late the loop comes to its timers: what every request waits on top. */
+static void measure_lag(struct kt_worker *w, uint64_t now) {
+    struct kt_metric *m = kt_metric("kontor_loop_lag_seconds", "How late the event loop is.", KT_GAUGE,
+                                    NULL, 0, NULL);
+    double lag = w->last_beat == 0 ? 0 : (double)(now - w->last_beat) / 1e9 - BEAT_MS / 1e3;
+    w->last_beat = now;
+    if (m != NULL)
+        kt_metric_set(m, NULL, lag > 0 ? lag : 0);
+}
+
 static void on_beat(uv_timer_t *timer) {
-    (void)timer;
+    measure_lag(timer->data, uv_hrtime());
     /* The fault that the watchdog is for: a loop that never comes back. */
     if (kt_fault("worker.block"))
         for (;;)

@@ -26,6 +26,7 @@ struct kt_worker {
     struct kt_buf line;
     char in[512];
     bool draining;
+    uint64_t last_beat; /* uv_hrtime */
 };
 
 /* Reads KONTOR_WORKER=slot:epoch, ties the process to its parent's life, starts beating. Also
