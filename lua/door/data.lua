@@ -14,37 +14,36 @@ local LIST_LIMIT = 100
 ---@field filters table<string, boolean> fields that data.list may compare
 ---@field view userdata
 
-local function kind(collection, filters, fields)
+local function kind(collection, id, filters, fields)
   local set = {}
   for _, name in ipairs(filters) do
     set[name] = true
   end
-  local view = {}
+  local view = { { "_id", id } }
   for i, field in ipairs(fields) do
-    local name, as = field:match("^([%w_]+):?([%w_]*)$")
-    view[i] = { as ~= "" and name:gsub("_usd$", "_nano") or name, name, as = as ~= "" and as or nil }
+    view[i + 1] = { field, field }
   end
   return { collection = collection, filters = set, view = value.view(view) }
 end
 
 ---@type table<string, door.Kind>
 local KINDS = {
-  dataset = kind("kt_p_datasets", { "status", "mapping", "source" }, {
-    "dataset_id", "name", "status", "source", "mapping", "as_of", "parent_id", "tables", "bytes", "warnings",
+  dataset = kind("kt_p_datasets", "dataset_id", { "status", "mapping", "source" }, {
+    "name", "status", "source", "mapping", "as_of", "parent_id", "tables", "bytes", "warnings",
     "metadata", "created_at", "sealed_at" }),
-  execution = kind("kt_p_executions", { "status", "instance_id", "agent_id" }, {
-    "execution_id", "instance_id", "agent_id", "status", "stop_reason", "attempt", "input_data", "variables",
+  execution = kind("kt_p_executions", "execution_id", { "status", "instance_id", "agent_id" }, {
+    "instance_id", "agent_id", "status", "stop_reason", "attempt", "input_data", "variables",
     "metadata", "created_at", "started_at", "finished_at", "duration_ms", "error" }),
-  result = kind("kt_p_results", { "execution_id", "instance_id", "agent_id", "status" }, {
+  result = kind("kt_p_results", "result_id", { "execution_id", "instance_id", "agent_id", "status" }, {
     "execution_id", "instance_id", "agent_id", "status", "stop_reason", "partial", "output", "report",
     "artifacts", "metrics", "warnings", "error", "created_at" }),
-  finding = kind("kt_p_findings", { "instance_id", "rule_id", "category", "severity", "status", "present",
+  finding = kind("kt_p_findings", "finding_id", { "instance_id", "rule_id", "category", "severity", "status", "present",
     "last_execution_id" }, {
-    "finding_id", "rule_id", "rule_version", "finding_key", "category", "reason", "severity", "impact",
+    "rule_id", "rule_version", "finding_key", "category", "reason", "severity", "impact",
     "overlap_key", "explanation", "evidence", "instance_id", "first_execution_id", "last_execution_id",
     "first_seen_at", "last_seen_at", "present", "status", "owner", "due_date", "note" }),
-  instance = kind("kt_p_agent_instances", { "agent_id" }, {
-    "instance_id", "agent_id", "agent_ref", "name", "description", "system_prompt_variables",
+  instance = kind("kt_p_agent_instances", "instance_id", { "agent_id" }, {
+    "agent_id", "agent_ref", "name", "description", "system_prompt_variables",
     "custom_settings", "version", "created_at" }),
 }
 
@@ -65,11 +64,11 @@ M.get = { class = "read" }
 
 ---@param call door.Call
 function M.get.run(call)
-  local k, bad = kind_of(call.args[1])
+  local k, bad = kind_of(call.args.kind)
   if not k then
     return nil, bad
   end
-  local id = call.args[2]
+  local id = call.args.id
   if type(id) ~= "string" or #id > 200 then
     return invalid("data.get wants an id")
   end
@@ -89,12 +88,12 @@ M.list = { class = "read" }
 
 ---@param call door.Call
 function M.list.run(call)
-  local k, bad = kind_of(call.args[1])
+  local k, bad = kind_of(call.args.kind)
   if not k then
     return nil, bad
   end
   local filter = {}
-  for name, wanted in pairs(type(call.args[2]) == "table" and call.args[2] or {}) do
+  for name, wanted in pairs(type(call.args.filter) == "table" and call.args.filter or {}) do
     if not k.filters[name] then
       return invalid("data.list cannot filter by " .. tostring(name))
     end

@@ -12,7 +12,7 @@ M.log = { class = "emit" }
 
 ---@param call door.Call
 function M.log.run(call)
-  local level, text, fields = call.args[1], call.args[2], call.args[3]
+  local level, text, fields = call.args.level, call.args.message, call.args.fields
   local write = LEVELS[level]
   if not write then
     level, write = "info", log.info
@@ -31,7 +31,7 @@ M.progress = { class = "emit" }
 
 ---@param call door.Call
 function M.progress.run(call)
-  call.publish("progress", { done = call.args[1], total = call.args[2], message = call.args[3] })
+  call.publish("progress", call.args)
 end
 
 --- result.partial(value): the output of the run should it be stopped before it returns.
@@ -39,7 +39,7 @@ M.partial = { class = "emit" }
 
 ---@param call door.Call
 function M.partial.run(call)
-  call.run.progress.partial = call.args[1]
+  call.run.progress.partial = call.args.value
 end
 
 return M

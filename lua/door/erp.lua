@@ -27,7 +27,7 @@ M.load = { class = "read" }
 
 ---@param call door.Call
 function M.load.run(call)
-  local id, db = given(call.args[1]), call.run.db
+  local id, db = given(call.args.dataset_id), call.run.db
   local dataset, err
   if id ~= nil then
     if type(id) ~= "string" then
@@ -70,18 +70,9 @@ function M.folder()
   return config.get("KONTOR_DATA_DIR") .. "/sweeps"
 end
 
-local function clear(folder)
-  for _, name in ipairs(file.list(folder) or {}) do
-    file.remove(folder .. "/" .. name)
-  end
-  file.remove(folder)
-end
-
 --- Remove what sweeps of a dead worker left.
 function M.clear_all()
-  for _, name in ipairs(file.list(M.folder()) or {}) do
-    clear(M.folder() .. "/" .. name)
-  end
+  file.remove(M.folder())
 end
 
 local function fetch_tables(run, dataset, folder)
@@ -146,10 +137,7 @@ M.sweep = { class = "read" }
 
 ---@param call door.Call
 function M.sweep.run(call)
-  local args, run = call.args[1], call.run
-  if type(args) ~= "table" then
-    return nil, { code = "validation_failed", message = "erp.sweep wants a table", retryable = false }
-  end
+  local args, run = call.args, call.run
   local dataset, err = read_dataset(run, given(args.dataset))
   if not dataset then
     return nil, err
@@ -168,7 +156,7 @@ function M.sweep.run(call)
   if options.tables then
     result, err = sweep.run(options)
   end
-  clear(folder)
+  file.remove(folder)
   if not result then
     return nil, err
   end

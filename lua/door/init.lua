@@ -17,7 +17,7 @@ local M = {}
 ---@class door.Call
 ---@field id integer
 ---@field name string
----@field args any[] the arguments, decoded
+---@field args table the arguments by name
 ---@field now integer ms UTC, the run's logical time when it was made
 ---@field run door.Context
 ---@field emit fun(type: string, data: table) numbered event of this call; one that is in the journal

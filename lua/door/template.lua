@@ -79,7 +79,7 @@ M.load = { class = "read" }
 
 ---@param call door.Call
 function M.load.run(call)
-  local id, ref = call.args[1], call.args[2]
+  local id, ref = call.args.prompt_id, call.args.ref
   if type(ref) ~= "string" then
     ref = nil
   end
@@ -131,10 +131,7 @@ M.rendered = { class = "read" }
 
 ---@param call door.Call
 function M.rendered.run(call)
-  local what = call.args[1]
-  if type(what) ~= "table" then
-    return nil, { code = "validation_failed", message = "what was rendered?", retryable = false }
-  end
+  local what = call.args
   call.emit("prompt.rendered", {
     prompt_id = what.prompt_id, version = what.version, sha256 = what.sha256, chars = what.chars,
   })

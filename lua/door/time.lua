@@ -9,7 +9,7 @@ local M = {}
 local LONGEST = 366 * 86400
 
 local function seconds_of(call)
-  local seconds = call.args[1]
+  local seconds = call.args.seconds
   if type(seconds) ~= "number" or not (seconds >= 0) or seconds > LONGEST then
     return nil, {
       code = "validation_failed",

@@ -52,7 +52,7 @@ local IDENTITY = {
 local Run = {}
 Run.__index = Run
 
----@param options table {project, db, doc, writer, vm, input, path, settings, files, recorded?, publish}
+---@param options table {project, db, doc, writer, vm, info, input, path, settings, files, recorded?, publish}
 ---@return engine.Run
 function M.new(options)
   local doc = options.doc
@@ -63,6 +63,7 @@ function M.new(options)
     writer = options.writer,
     vm = options.vm,
     path = options.path,
+    info = options.info,
     input = options.input,
     publish = options.publish,
     recorded = options.recorded or { answers = {}, events = {}, last_seq = 0 },
@@ -256,7 +257,7 @@ end
 --- Have a stopped script closed when the grace period is over.
 local function arm(self)
   task.detach(function()
-    if not self.ended:wait(self.grace_seconds) and self.script then
+    if not self.over and not self.ended:wait(self.grace_seconds) and self.script then
       self.killed = true
       self.script:close()
       self.signal:signal()
@@ -366,6 +367,7 @@ function Run:drive()
   end
   local script, err = self.vm:start {
     path = self.path,
+    info = self.info,
     input = self.input,
     seed = crypto.sha256(self.doc._id),
     now = self.now,
@@ -379,6 +381,9 @@ function Run:drive()
     local event
     event, err = script:next()
     local answer = answers[next_answer]
+    if event and event.status ~= "calls" and event.calls then
+      take(self, event.calls, answer ~= nil) -- what it said last
+    end
     if self.killed then
       outcome = { kind = "stopped" }
     elseif not event then
@@ -406,6 +411,7 @@ function Run:drive()
       call.task:cancel()
     end
   end
+  self.over = true
   self.ended:signal()
   return outcome
 end

@@ -81,22 +81,27 @@ function M.announce(project_id, doc, status)
   }
 end
 
-local function worker_input(doc, pinned, settings)
+local function given(v)
+  if v == json.null then
+    return nil
+  end
+  return v
+end
+
+--- What a workflow gets as `run`.
+local function info_of(doc, pinned, settings)
   return {
-    input = doc.input_data,
-    run = {
-      execution_id = doc._id,
-      project_id = doc.project_id,
-      instance_id = doc.instance_id,
-      agent_id = doc.agent_id,
-      created_by = doc.created_by,
-      attempt = doc.attempt,
-      settings = settings,
-      variables = doc.variables,
-      instance_variables = pinned.instance.system_prompt_variables or {},
-      system_prompt_id = pinned.template.system_prompt_id,
-      system_prompt_ref = pinned.template.system_prompt_ref,
-    },
+    execution_id = doc._id,
+    project_id = doc.project_id,
+    instance_id = doc.instance_id,
+    agent_id = doc.agent_id,
+    created_by = doc.created_by,
+    attempt = doc.attempt,
+    settings = settings,
+    variables = doc.variables,
+    instance_variables = pinned.instance.system_prompt_variables or {},
+    system_prompt_id = given(pinned.template.system_prompt_id),
+    system_prompt_ref = given(pinned.template.system_prompt_ref),
   }
 end
 
@@ -211,7 +216,8 @@ local function begin(entry, db, writer, recorded, reason)
     writer = writer,
     vm = vm.vm,
     path = doc.workflow,
-    input = worker_input(doc, pinned, settings),
+    info = info_of(doc, pinned, settings),
+    input = doc.input_data,
     settings = settings,
     files = pinned.bundle.files,
     recorded = recorded,

@@ -8,31 +8,31 @@ local registry = require "scripts.registry"
 
 local M = {}
 
---- Is this file of agents/ a script of master data? Specs stay on disk.
+--- Is this file of agents/ a script of master data? Specs stay on disk, and agent.lua is read by
+--- setup/erp-defaults and never runs.
 ---@param path string
 ---@return boolean
 function M.is_script(path)
-  return registry.valid_path(path) and not path:find("/spec/") and (path:find("%.lua$") or path:find("%.j2$")) ~= nil
+  if not registry.valid_path(path) or path:find("/spec/") or path:find("^agents/[^/]+/agent%.lua$") then
+    return false
+  end
+  return path:find("%.lua$") ~= nil or path:find("%.j2$") ~= nil
 end
 
 local function walk(root, at, into)
-  local names, err = file.list(root .. "/" .. at)
-  if not names then
+  local entries, err = file.list(root .. "/" .. at)
+  if not entries then
     return nil, err
   end
-  for _, name in ipairs(names) do
-    local path = at .. "/" .. name
-    local stat
-    stat, err = file.stat(root .. "/" .. path)
-    if not stat then
-      return nil, err
-    elseif stat.kind == "directory" then
+  for _, entry in ipairs(entries) do
+    local path = at .. "/" .. entry.name
+    if entry.kind == "dir" then
       local ok
       ok, err = walk(root, path, into)
       if not ok then
         return nil, err
       end
-    elseif M.is_script(path) then
+    elseif entry.kind == "file" and M.is_script(path) then
       into[path], err = file.read(root .. "/" .. path)
       if not into[path] then
         return nil, err
