@@ -47,7 +47,7 @@ local function wrap(raw, name)
 end
 
 local function failed(name)
-  return nil, { code = ffi.string(C.kt_code_name(err.code)), message = name .. ": " .. ffi.string(err.message),
+  return nil, { code = ffi.string(C.kt_code_name(err.code)), message = ffi.string(err.message),
     retryable = false, file = name }
 end
 

@@ -1,0 +1,101 @@
+-- Nothing is left of a material that is needed (erp-rules.md, INV-001).
+local demand = require "demand"
+
+-- Stock that belongs to one customer, project or order does not serve others: a material that has no
+-- other stock is made to order.
+local DEDICATED = { "special", "in", { "customer", "project", "sales_order" } }
+
+rule {
+  id = "INV-001",
+  title = "Stock-out",
+  category = "inventory",
+  params = {
+    horizon_days = { "integer", 30 },
+    look_back_days = { "integer", 90 },
+    count_consignment = { "flag", false },
+  },
+  requires = { "stock.qty", { any = { "material_plant.reorder_point", "stock_move.qty", "sales_schedule", "prod_component" } } },
+  reasons = { { "stock_out" } },
+  reads = { "material_plant", "stock_move", "sales_schedule", "sales_line", "sales_order", "delivery_line", "prod_component",
+    "production_order", "po_schedule", "po_line", "purchase_order", "goods_receipt", "material", "uom_conv", "fx_rate" },
+
+  run = function(t, p, emit)
+    local D, PART = t.as_of, demand.PART
+    local mine = { "special", "in", p.count_consignment and { "own", "vendor_consign" } or { "own" } }
+    local function kind(stock_type) return { "sum", "qty", where = { mine, { "stock_type", "eq", stock_type } } } end
+
+    local parts = t.stock:need { "qty" }:without { DEDICATED }
+      :group(PART, { available = kind "unrestricted", quality = kind "quality", blocked = kind "blocked", transit = kind "transit",
+        consigned = { "sum", "qty", where = { { "special", "eq", "vendor_consign" }, { "stock_type", "eq", "unrestricted" } } } })
+      :with("plan", t.material_plant, PART)
+      :without { { "plan.phase_out", "le", D } }
+    t.population(parts:count())
+
+    local empty = parts:where { { "available", "le", 0 } }
+    local horizon, look_back = p.horizon_days and D + p.horizon_days, p.look_back_days and D - p.look_back_days
+    local sales, components = demand.sales(t, empty, horizon), demand.components(t, empty, horizon)
+    local used = demand.consumption(t, empty, look_back)
+    local sales_of = sales:group(demand.OF_LINE, { qty = { "sum", "base_open" }, first = { "min", "need_date" } })
+    local components_of = components:group(PART, { qty = { "sum", "open" }, first = { "min", "need_date" } })
+
+    local out = empty
+      :with("sales", sales_of, PART)
+      :with("components", components_of, PART)
+      :with("used", used:group(PART, { qty = { "sum", "qty" } }), PART)
+      :where { { "any",
+        { "sales.qty", "gt", 0 }, { "components.qty", "gt", 0 },
+        { "plan.reorder_point", "gt", 0 }, { "used.qty", "lt", 0 } } }
+
+    -- For the rows that are left: the value of what was ordered, and what comes next.
+    local value, lost = {}, {}
+    for row in sales:only(out, demand.OF_LINE):each() do
+      local key = row["line.material_id"] .. "|" .. row["line.plant_id"]
+      local amount = t.val(row, row.open, "line.")
+      local rate = t.fx(row["line.order.currency"] or t.currency_cc, t.currency_cc, D)
+      if amount == nil or rate == nil then
+        t.skip(amount == nil and "no_net_price" or "no_rate")
+        lost[key] = true
+      else
+        value[key] = (value[key] or t.zero) + amount * rate
+      end
+    end
+    local moved = t.stock_move:only(out, PART):group(PART, { last = { "max", "posting_date" } }):index(PART)
+    local receipts = demand.receipts(t, out):sort { "expected", "po_id", "line", "sched" }
+    local next_receipt = receipts:index { "line.material_id", "line.plant_id" }
+
+    for row in out:each() do
+      local material, plant = row.material_id, row.plant_id
+      local key = material .. "|" .. plant
+      local sold, needed = row["sales.qty"] or t.zero, row["components.qty"] or t.zero
+      local impact, cost = value[key], nil
+      if not impact and not lost[key] and needed > 0 then cost = t.unit_cost(material, plant) end
+      if not impact and not lost[key] and needed > 0 and cost == nil then
+        t.skip "no_cost"
+      else
+        impact = impact or (cost and needed * cost) or t.zero
+        local first = row["sales.first"]
+        if row["components.first"] and (not first or row["components.first"] < first) then first = row["components.first"] end
+        local overdue = first ~= nil and first < D
+        local receipt, last = next_receipt:get(material, plant), moved:get(material, plant)
+        emit {
+          key = { material, plant },
+          overlap = { "MAT", material, plant },
+          reason = "stock_out",
+          kind = "revenue",
+          impact = impact,
+          severity = { floor = overdue and "high" or "medium" },
+          evidence = {
+            available = row.available, quality_stock = row.quality, blocked_stock = row.blocked, transit_stock = row.transit,
+            consignment_stock = row.consigned, sales_demand = sold, component_demand = needed, first_need = t.iso(first),
+            overdue = overdue, reorder_point = row["plan.reorder_point"], consumption = -(row["used.qty"] or t.zero),
+            -- A receipt that is late is expected today at the earliest.
+            next_receipt_date = receipt and receipt.expected and t.iso(math.max(receipt.expected, D)),
+            next_receipt_qty = receipt and receipt.base_open, last_movement = last and t.iso(last.last), value = impact,
+          },
+          explanation = ("Material %s in plant %s: available %s, open sales demand %s, open component demand %s."):format(
+            material, plant, tostring(row.available), tostring(sold), tostring(needed)),
+        }
+      end
+    end
+  end,
+}
