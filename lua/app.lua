@@ -13,6 +13,7 @@ local migrations = require "domain.migrations"
 local project = require "domain.project"
 local router = require "http.router"
 local routes = require "routes"
+local runner = require "engine.runner"
 local setup = require "domain.setup"
 local store = require "kt.store"
 local streams = require "http.streams"
@@ -93,7 +94,6 @@ end
 ---@field slot integer
 ---@field epoch string this incarnation
 ---@field home string folder of lua/, agents/, migrations/
----@field version? string
 ---@field drain fun(fn: fun(seconds: number)) registers what runs when the worker is to end
 
 ---@param ctx kontor.WorkerContext
@@ -101,7 +101,8 @@ end
 ---@return kontor.Error|nil
 function M.start(ctx)
   health.state.worker = ("%d:%s"):format(ctx.slot, ctx.epoch)
-  health.state.version = ctx.version or health.state.version
+  health.state.runs = runner.total
+  health.state.version = config.version()
   setup.home = ctx.home
   local master, err = open_data(ctx.home)
   if not master then return nil, err end

@@ -14,8 +14,6 @@
 #include "core/log.h"
 #include "core/supervisor.h"
 
-#define VERSION "0.1.0"
-
 static const char usage[] =
     "usage: kontor COMMAND [ARGUMENT…]\n"
     "\n"
@@ -67,7 +65,7 @@ int main(int argc, char **argv) {
     if (argc < 2)
         return help(stderr);
     if (strcmp(argv[1], "--version") == 0) {
-        puts("kontor " VERSION);
+        puts("kontor " KT_VERSION);
         return 0;
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)

@@ -5,6 +5,7 @@ local answer = require "http.answer"
 local clock = require "kt.clock"
 local config = require "kt.config"
 local json = require "json"
+local metrics = require "kt.metrics"
 local project = require "domain.project"
 local store = require "kt.store"
 local T = require "http.types"
@@ -13,8 +14,8 @@ local M = {}
 
 local count_max = 100000
 
--- Set by app.lua: version, state ("starting", "ready", "draining"), worker.
-M.state = {version = "0", status = "starting", worker = "0"}
+-- Set by app.lua: version, state ("starting", "ready", "draining"), worker, runs (how many now).
+M.state = {version = "0", status = "starting", worker = "0", runs = function() return 0 end}
 
 local ok_check = T.object(nil, {{"ok", T.bool}})
 
@@ -55,6 +56,12 @@ local function ask_store()
   return {ok = err == nil, ms = math.floor((clock.monotonic() - started) * 1e4) / 10, error = err and err.code or json.null}
 end
 
+-- Milliseconds that the loop was late, as the worker last measured it.
+local function loop_lag_ms()
+  local seconds = metrics.render():match("\nkontor_loop_lag_seconds%S* (%S+)")
+  return math.floor((tonumber(seconds) or 0) * 1e4) / 10
+end
+
 ---GET /health.
 function M.health() return answer.doc(200, json.ordered({status = "ok", version = M.state.version}, {"status", "version"})) end
 
@@ -72,7 +79,7 @@ end
 ---GET /master/health.
 function M.master()
   local checked, counts = ask_store(), {}
-  local stats = checked.ok and store.stats() or {}
+  local stats = store.stats()
   for name, coll in pairs(collections) do
     local n = checked.ok and project.master():count(coll, {}, count_max) or 0
     counts[name] = n or 0
@@ -80,11 +87,11 @@ function M.master()
   local status = not checked.ok and "down" or "ok"
   return answer.doc(status == "down" and 503 or 200, json.ordered({
     status = status, version = M.state.version,
-    store = {engine = stats.engine or "sqlite", ok = checked.ok, ms = checked.ms, connections = stats.connections or json.null,
-      connections_max = stats.connections_max or json.null, open_projects = stats.open_projects or json.null,
-      queue = stats.queue or json.null},
+    store = {engine = stats.engine, ok = checked.ok, ms = checked.ms, connections = stats.connections,
+      connections_max = json.null, open_projects = math.max(0, stats.open_databases - 1),
+      queue = stats.queue},
     counts = counts,
-    workers = json.array{{worker = M.state.worker, runs = M.state.runs and M.state.runs() or 0, loop_lag_ms = 0}},
+    workers = json.array{{worker = M.state.worker, runs = M.state.runs(), loop_lag_ms = loop_lag_ms()}},
     providers = {}, mcp = {sessions = 0},
   }, {"status", "version", "store", "counts", "workers", "providers", "mcp"}))
 end

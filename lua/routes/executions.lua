@@ -173,35 +173,24 @@ local function cancel(ctx)
   return going_on(ctx, json.encode(doc), doc.execution_id)
 end
 
--- Is this an upgrade that RFC 6455 knows? The handshake itself is checked in C.
-local function check_upgrade(req)
-  local upgrade = (req.headers.upgrade or ""):lower()
-  if upgrade ~= "websocket" or req.headers["sec-websocket-version"] ~= "13" then
-    return nil, problem.err("upgrade_required", "This is a WebSocket of version 13.",
-      {headers = {Upgrade = "websocket", ["Sec-WebSocket-Version"] = "13"}})
-  end
-  return true
-end
-
 local function socket(ctx)
   local id = ctx.params.execution_id
   local found, err = project.by_number(ids.project_number(id))
   if not found then return nil, err end
   -- The path does not name the project, so its scope is checked here.
   if not principal.sees(ctx.principal, found.id) then return nil, problem.err("not_found") end
-  local doc
-  doc, err = found.db:find_one(coll, {_id = id}, {projection = {"_id"}})
-  if not doc then return nil, err or problem.err("not_found") end
-  local ok
-  ok, err = check_upgrade(ctx.req)
-  if not ok then return nil, err end
   local follower
   follower, err = follow.open(found.id, id, ctx.query.since)
   if not follower then return nil, err end
   streams.hold(follower)
   local conn
   conn, err = ctx.req:upgrade{max_frame = 4096}
-  if not conn then return nil, err end
+  if not conn then
+    if err.code == "upgrade_required" then
+      err.headers = {Upgrade = "websocket", ["Sec-WebSocket-Version"] = "13"}
+    end
+    return nil, err
+  end
   ctx.streams()
   ws.stream(conn, follower, {execution_id = id, status = follower.status, last_seq = follower.last_seq, since = ctx.query.since})
   return {streamed = true, status = 101}

@@ -2,7 +2,8 @@
  *
  *   config.get(NAME) -> string | number | boolean; "" when unset. An unknown name raises.
  *   config.all() -> {NAME = value}
- *   config.home() -> folder of lua/, agents/, migrations/      config.program() -> the binary */
+ *   config.home() -> folder of lua/, agents/, migrations/      config.program() -> the binary
+ *   config.version() -> "0.1.0" */
 #include <string.h>
 
 #include "bind/bind.h"
@@ -51,8 +52,14 @@ static int l_program(lua_State *L) {
     return 1;
 }
 
+static int l_version(lua_State *L) {
+    lua_pushliteral(L, KT_VERSION);
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"get", l_get}, {"all", l_all}, {"home", l_home}, {"program", l_program}, {NULL, NULL},
+    {"get", l_get},         {"all", l_all},         {"home", l_home},
+    {"program", l_program}, {"version", l_version}, {NULL, NULL},
 };
 
 int luaopen_kt_config(lua_State *L) {

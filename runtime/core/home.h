@@ -1,6 +1,8 @@
 /* Where lua/, agents/ and migrations/ are, and the program itself. */
 #pragma once
 
+#define KT_VERSION "0.1.0"
+
 #include "core/err.h"
 
 /* KONTOR_HOME, else <bindir>/../share/kontor when it is there, else the checkout that holds the
