@@ -478,6 +478,7 @@ static void on_request(struct kt_http_req *req, void *ud) {
         return;
     }
     call.ex->req = req;
+    call.ex->server = ud;
     memcpy(call.ex->id, req->id, sizeof call.ex->id);
     req->ud = call.ex;
     if (kt_vm_call(call.server->vm, start_request, &call, &err) == 0)
@@ -489,9 +490,15 @@ static void on_request(struct kt_http_req *req, void *ud) {
 const struct kt_http_handler kt_http_lua_handler = {on_request, on_body, on_drained, on_end,
                                                     kt_http_lua_empty};
 
-static const luaL_Reg methods[] = {
-    {"body", l_body},   {"read", l_read},     {"respond", l_respond},   {"start", l_start},
-    {"write", l_write}, {"finish", l_finish}, {"answered", l_answered}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"body", l_body},
+                                   {"read", l_read},
+                                   {"respond", l_respond},
+                                   {"start", l_start},
+                                   {"write", l_write},
+                                   {"finish", l_finish},
+                                   {"answered", l_answered},
+                                   {"upgrade", kt_http_upgrade},
+                                   {NULL, NULL}};
 static const luaL_Reg box_methods[] = {{"__gc", l_exchange_gc}, {NULL, NULL}};
 
 void kt_http_request_class(lua_State *L) {

@@ -1,4 +1,5 @@
-/* Module kt.http: the HTTP server. Yield: server:drain and, of a request, body, read, write.
+/* Module kt.http: the HTTP server. Yield: server:drain; of a request body, read,
+ * write; of a WebSocket send, wait_closed.
  *
  *   http.serve{fd=N, handler=function(req) … end, limits={…}?, via="tcp"|"unix"?} -> server
  *       fd: a listening socket, the server's from now on. Each request runs handler(req) as a new
@@ -18,6 +19,16 @@
  *       connection="close" ends the connection; the other framing fields raise.
  *   req:answered() -> bool
  *
+ *   req:upgrade{max_frame=, queue=, queue_count=, ping_time=, send_time=, close_time=}? -> ws |
+ *       nil, err   the request becomes a WebSocket. upgrade_required: answer 426 with
+ *       sec-websocket-version = "13" and upgrade = "websocket"; malformed_request: 400; draining.
+ *   ws:send(text) -> true | nil, err   too_slow: the queue stayed full for send_time (10 s);
+ *       cancelled: closed
+ *   ws:close(code?, reason?)   1000 and 1001 after what is queued, other codes at once
+ *   ws:closed() -> bool        ws:wait_closed() -> true
+ *   What a client sends is read and ignored, frames of at most max_frame bytes. server:drain closes
+ *   with 1001. A ws that is collected closes with 1000.
+ *
  * err.code: body_too_large, request_timeout, malformed_request (of the body), cancelled (the client
  * is gone), invalid_state (answered already). */
 #include <stdlib.h>
@@ -25,6 +36,7 @@
 
 #include "bind/http_bind.h"
 #include "core/listen.h"
+#include "net/websocket.h"
 
 struct drain_op {
     struct kt_op op;
@@ -71,6 +83,11 @@ static void drain_free(struct kt_op *op) {
 static const struct kt_op_class drain_class = {"http.drain", sizeof(struct drain_op), drain_cancel,
                                                drain_free};
 
+static bool is_empty(const struct http_server *server) {
+    return kt_http_connections(server->http) == 0 &&
+           (server->ws == NULL || kt_ws_context_open(server->ws) == 0);
+}
+
 static void settle_drains(struct http_server *server) {
     while (server->drains != NULL) {
         struct drain_op *drain = server->drains;
@@ -80,12 +97,24 @@ static void settle_drains(struct http_server *server) {
     }
 }
 
+void kt_http_lua_drained(struct http_server *server) {
+    if (server->drains != NULL && !server->closing && is_empty(server))
+        settle_drains(server);
+}
+
+static void part_closed(void *ud) {
+    struct http_server *server = ud;
+    if (--server->parts == 0)
+        free(server);
+}
+
 void kt_http_lua_empty(struct kt_http_server *http, void *ud) {
     struct http_server *server = ud;
     (void)http;
-    settle_drains(server);
     if (server->closing)
-        free(server);
+        part_closed(server);
+    else
+        kt_http_lua_drained(server);
 }
 
 static struct http_server *check_server(lua_State *L) {
@@ -114,8 +143,9 @@ static int l_drain(lua_State *L) {
     drain->next = server->drains;
     server->drains = drain;
     kt_http_drain(server->http);
-    if (kt_http_connections(server->http) == 0)
-        settle_drains(server);
+    if (server->ws != NULL)
+        kt_ws_context_close(server->ws, 1001, "the service drains");
+    kt_http_lua_drained(server);
     return kt_op_yield(&drain->op);
 }
 
@@ -126,9 +156,12 @@ static void close_server(lua_State *L, struct http_server **box) {
     *box = NULL;
     luaL_unref(L, LUA_REGISTRYINDEX, server->handler);
     luaL_unref(L, LUA_REGISTRYINDEX, server->self);
-    server->closing = true;
     settle_drains(server);
+    server->closing = true;
+    server->parts = server->ws != NULL ? 2 : 1;
     kt_http_server_free(server->http);
+    if (server->ws != NULL)
+        kt_ws_context_free(server->ws, part_closed, server);
 }
 
 static int l_close(lua_State *L) {
@@ -210,6 +243,7 @@ static const luaL_Reg methods[] = {{"drain", l_drain},
 
 int luaopen_kt_http(lua_State *L) {
     kt_http_request_class(L);
+    kt_http_ws_class(L);
     luaL_newmetatable(L, "kt.http.server");
     luaL_setfuncs(L, methods, 0);
     lua_pushvalue(L, -1);

@@ -53,6 +53,7 @@
     X(DRAINING, "draining", 503, true)                                                             \
     X(DEADLINE_EXCEEDED, "deadline_exceeded", 504, true)                                           \
     X(STORAGE_FULL, "storage_full", 507, false)                                                    \
+    X(TOO_SLOW, "too_slow", 503, true)                                                             \
     X(CANCELLED, "cancelled", 499, false)                                                          \
     X(MEMORY_LIMIT, "memory_limit", 422, false)                                                    \
     X(INSTRUCTION_LIMIT, "instruction_limit", 422, false)                                          \

@@ -65,8 +65,8 @@ static bool token(const char *s, size_t n) {
 int kt_http_line(struct kt_buf *lines, const char *name, size_t name_len, const char *value,
                  size_t value_len, struct kt_error *err) {
     static const char *const own[] = {"content-length", "transfer-encoding", "connection",
-                                      "keep-alive",     "upgrade",           "trailer",
-                                      "date",           "x-request-id"};
+                                      "keep-alive",     "trailer",           "date",
+                                      "x-request-id"};
     if (!token(name, name_len))
         return kt_fail(err, KT_INVALID_ARGUMENT, "not the name of a header field");
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)

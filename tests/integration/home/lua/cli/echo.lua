@@ -121,6 +121,90 @@ routes["/cookies"] = function(req)
   req:respond(200, { ["set-cookie"] = { "a=1", "b=2" } }, "")
 end
 
+-- WebSockets. What became of the last one is at /last.
+local last = ""
+
+local function upgrade(req, options)
+  last = ""
+  local ws, err = req:upgrade(options)
+  if ws then
+    return ws
+  end
+  local headers = {}
+  if err.code == "upgrade_required" then
+    headers = { ["sec-websocket-version"] = "13", upgrade = "websocket" }
+  end
+  req:respond(err.code == "upgrade_required" and 426 or 400, headers, err.code)
+end
+
+routes["/ws"] = function(req)
+  local ws = upgrade(req)
+  if ws then
+    assert(ws:send("hello"))
+    assert(ws:wait_closed())
+    local ok, err = ws:send("more")
+    last = tostring(ok) .. " " .. err.code
+  end
+end
+
+-- ?n messages of different sizes, then 1000.
+routes["/ws/count"] = function(req)
+  local ws = upgrade(req)
+  for i = 1, ws and tonumber(req.query) or 0 do
+    local ok, err = ws:send(i .. " " .. string.rep("x", i % 10 == 0 and 70000 or i % 50))
+    if not ok then
+      last = err.code
+      return
+    end
+  end
+  if ws then
+    ws:close(1000, "that was all")
+  end
+end
+
+-- Sends until the client is too slow.
+routes["/ws/flood"] = function(req)
+  local ws = upgrade(req, { queue = 262144, send_time = 0.3 })
+  local n, block = 0, string.rep("f", 65536)
+  while ws do
+    local ok, err = ws:send(block)
+    if not ok then
+      last = err.code
+      ws:close(1013, "last_seq=" .. n)
+      return ws:wait_closed()
+    end
+    n = n + 1
+  end
+end
+
+-- Pings every 0.1 s.
+routes["/ws/ping"] = function(req)
+  local ws = upgrade(req, { ping_time = 0.1 })
+  if ws then
+    last = "open"
+    ws:wait_closed()
+    last = "dead"
+  end
+end
+
+routes["/ws/close"] = function(req)
+  local ws = upgrade(req)
+  if ws then
+    ws:send("bye")
+    ws:close(tonumber(req.query), "on purpose")
+    ws:wait_closed()
+  end
+end
+
+-- Nobody closes it: the collector does.
+routes["/ws/forgotten"] = function(req)
+  upgrade(req)
+end
+
+routes["/last"] = function(req)
+  req:respond(200, nil, last)
+end
+
 routes["/counts"] = function(req)
   collectgarbage()
   req:respond(200, nil, json.encode(task.counts()))
