@@ -8,3 +8,5 @@
     extern const size_t kt_lua_##name##_len
 
 KT_EMBEDDED(coroutine);
+KT_EMBEDDED(sandbox);
+KT_EMBEDDED(prelude);

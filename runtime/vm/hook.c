@@ -1,10 +1,258 @@
 /* The late hook. */
 #include "vm/hook.h"
 
+#include <errno.h>
+#include <lauxlib.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/log.h"
+
+#define TICK_NS 2000000    /* of this thread's CPU time */
+#define SLICE_TICKS 2      /* arm at the third: a slice is 4 to 6 ms */
+#define EXACT_COUNT 1000   /* hook interval of an exactly counted run */
+#define BLOCKED_COUNT 1000 /* until the next try where Lua cannot yield */
+
+#ifndef sigev_notify_thread_id /* glibc has the field, not always the name */
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+/* The one run that executes now. The signal handler reads it: `armable` is set last and cleared
+ * first, and the handler interrupts the very thread that writes. */
+static struct {
+    struct kt_vm *vm;
+    struct kt_task *task;
+    volatile sig_atomic_t armable, ticks, armed;
+    int count;         /* of the hook that is armed */
+    bool abandoned;    /* a parked run was given up for its memory */
+    bool collect;      /* memory pressure: collect at the next instruction */
+    uint64_t cpu_mark; /* thread CPU time up to which the task was charged */
+    size_t used_mark;  /* vm->used when the task went on */
+} now;
+
+static void on_hook(lua_State *L, lua_Debug *ar);
+
+static void arm(int count) {
+    now.count = count;
+    now.armed = 1;
+    lua_sethook(now.vm->L, on_hook, LUA_MASKCOUNT, count);
+}
+
+static void on_tick(int sig) {
+    (void)sig;
+    if (!now.armable)
+        return;
+    if (++now.ticks >= SLICE_TICKS && (!now.armed || now.count != 1)) {
+        now.armable = 0;
+        arm(1);
+        now.armable = 1;
+    }
+}
+
+/* Ticks of the CPU time of this thread: none while the loop sleeps. */
+static void start_ticks(void) {
+    static bool started;
+    if (started)
+        return;
+    started = true;
+    int sig = SIGRTMIN + 5;
+    struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = sig};
+    event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+    struct itimerspec every = {{0, TICK_NS}, {0, TICK_NS}};
+    timer_t timer;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(sig, &action, NULL) != 0 ||
+        timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer) != 0 ||
+        timer_settime(timer, 0, &every, NULL) != 0) {
+        /* Without it a script could stop the worker: better no worker. */
+        kt_log(KT_ERROR, "vm.no_timer", "msg", strerror(errno), NULL);
+        abort();
+    }
+}
+
+static uint64_t cpu_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static bool exact(const struct kt_task *task) {
+    return task->limit <= KT_EXACT_MAX_STEPS;
+}
+
+static void judge(struct kt_task *task) {
+    if (task->verdict.code == KT_OK && task->spent > task->limit)
+        kt_fail(&task->verdict, KT_INSTRUCTION_LIMIT,
+                "the script used up its budget of %llu instructions",
+                (unsigned long long)task->limit);
+}
+
+/* Memory. The live data after a collection decides; of several runs the one that has grown most
+ * has to go, whoever is at the door when the memory is short. */
+
+static void set_pressure(struct kt_vm *vm) {
+    size_t early = vm->cap / 4 * 3;
+    size_t halfway = vm->used + (vm->cap > vm->used ? (vm->cap - vm->used) / 2 : 0);
+    vm->pressure = halfway > early ? halfway : early;
+}
+
+static void on_pressure(struct kt_vm *vm) {
+    if (now.vm != vm)
+        return;
+    vm->pressure = 0; /* once; a collection sets it again */
+    now.collect = true;
+    sig_atomic_t armable = now.armable;
+    now.armable = 0;
+    arm(1);
+    now.armable = armable;
+}
+
+static void condemn(struct kt_task *task) {
+    if (task->verdict.code == KT_OK)
+        kt_fail(&task->verdict, KT_MEMORY_LIMIT,
+                "the scripts of this project used up %zu MiB of memory", task->vm->cap >> 20);
+}
+
+static void collect(lua_State *L) {
+    struct kt_vm *vm = now.vm;
+    now.collect = false;
+    if (vm->denied) { /* pcall may have caught it: the run ends all the same */
+        condemn(now.task);
+        return;
+    }
+    for (;;) {
+        lua_gc(L, LUA_GCCOLLECT, 0);
+        if (vm->used < vm->cap / 8 * 7)
+            break;
+        int64_t grown = (int64_t)vm->used - (int64_t)now.used_mark + now.task->bytes;
+        struct kt_task *largest = kt_task_largest(vm, now.task);
+        if (largest == NULL || largest->bytes <= grown) {
+            condemn(now.task);
+            return;
+        }
+        condemn(largest);
+        kt_task_abandon(largest, L); /* its end is told when this one has left the state */
+        now.abandoned = true;
+    }
+    set_pressure(vm);
+}
+
+static void on_hook(lua_State *L, lua_Debug *ar) {
+    struct kt_task *task = now.task;
+    (void)ar;
+    if (now.collect)
+        collect(L);
+    if (exact(task)) {
+        task->spent += (uint64_t)now.count;
+    } else {
+        uint64_t cpu = cpu_ns();
+        task->spent += (cpu - now.cpu_mark) / KT_STEP_NS;
+        now.cpu_mark = cpu;
+    }
+    judge(task);
+
+    bool over = task->verdict.code != KT_OK;
+    if (!over && now.ticks < SLICE_TICKS) { /* a collection, or counting */
+        now.armable = 0;
+        if (exact(task)) {
+            arm(EXACT_COUNT);
+        } else {
+            lua_sethook(L, NULL, 0, 0);
+            now.armed = 0;
+        }
+        now.armable = 1;
+        return;
+    }
+    if (lua_isyieldable(L)) {
+        if (L == task->co)
+            task->sliced = true;
+        else if (!over)
+            task->inner_slices++;
+        lua_yield(L, 0);
+        return;
+    }
+    now.armable = 0;
+    arm(over ? 1 : BLOCKED_COUNT);
+    now.armable = 1;
+    if (over)
+        luaL_error(L, "%s", task->verdict.message);
+}
+
+void kt_hook_init(struct kt_vm *vm) {
+    vm->on_pressure = on_pressure;
+    set_pressure(vm);
+}
+
 void kt_hook_enter(struct kt_task *task) {
-    task->vm->enforce = true;
+    struct kt_vm *vm = task->vm;
+    start_ticks();
+    now.vm = vm;
+    now.task = task;
+    now.collect = false;
+    now.ticks = 0;
+    now.armed = 0;
+    now.used_mark = vm->used;
+    now.cpu_mark = cpu_ns();
+    if (vm->pressure == 0)
+        set_pressure(vm);
+    vm->denied = false;
+    vm->enforce = true;
+    if (exact(task))
+        arm(EXACT_COUNT);
+    now.armable = 1;
 }
 
 void kt_hook_leave(struct kt_task *task) {
-    task->vm->enforce = false;
+    struct kt_vm *vm = task->vm;
+    now.armable = 0;
+    vm->enforce = false;
+    if (now.armed)
+        lua_sethook(vm->L, NULL, 0, 0);
+    if (!exact(task))
+        task->spent += (cpu_ns() - now.cpu_mark) / KT_STEP_NS;
+    task->bytes += (int64_t)vm->used - (int64_t)now.used_mark;
+    if (task->bytes < 0)
+        task->bytes = 0;
+    if (vm->denied)
+        condemn(task);
+    judge(task);
+    now.vm = NULL;
+    now.task = NULL;
+    if (now.abandoned)
+        kt_task_kill_abandoned(vm);
+    now.abandoned = false;
+}
+
+void kt_hook_charge(lua_State *L, uint64_t steps) {
+    struct kt_task *task = kt_task_current(L);
+    if (task == NULL || task->vm->kind != KT_VM_SCRIPT)
+        return;
+    task->spent += steps;
+    judge(task);
+    if (task->verdict.code == KT_OK)
+        return;
+    now.armable = 0;
+    arm(1);
+    now.armable = 1;
+    luaL_error(L, "%s", task->verdict.message);
+}
+
+uint64_t kt_hook_left(lua_State *L) {
+    struct kt_task *task = kt_task_current(L);
+    if (task == NULL || task->vm->kind != KT_VM_SCRIPT)
+        return UINT64_MAX;
+    return task->spent >= task->limit ? 0 : task->limit - task->spent;
+}
+
+bool kt_hook_take_inner(lua_State *L) {
+    struct kt_task *task = kt_task_current(L);
+    if (task == NULL || task->inner_slices == 0)
+        return false;
+    task->inner_slices--;
+    return true;
 }

@@ -193,8 +193,10 @@ struct kt_task *kt_task_spawn(struct kt_vm *vm, lua_State *L, int nargs, struct 
     task->vm = vm;
     task->co = co;
     task->ref = ref;
+    task->extra = LUA_NOREF;
     task->nargs = nargs;
     task->closers = LUA_NOREF;
+    task->limit = UINT64_MAX;
     task->end = end;
     task->ud = ud;
     link_child(task, parent);
@@ -279,6 +281,37 @@ void kt_task_kill_all(struct kt_vm *vm) {
                 kt_task_kill(task);
                 again = true; /* the list has changed under us */
                 break;
+            }
+    }
+}
+
+struct kt_task *kt_task_largest(struct kt_vm *vm, const struct kt_task *but) {
+    struct kt_task *largest = NULL;
+    for (struct kt_task *task = tasks; task != NULL; task = task->next)
+        if (task->vm == vm && task != but && task->co != NULL &&
+            (largest == NULL || task->bytes > largest->bytes))
+            largest = task;
+    return largest;
+}
+
+void kt_task_abandon(struct kt_task *task, lua_State *L) {
+    int refs[] = {task->ref, task->extra};
+    for (int i = 0; i < 2; i++) {
+        if (refs[i] == LUA_NOREF)
+            continue;
+        lua_pushboolean(L, false); /* finish() gives the slots back */
+        lua_rawseti(L, LUA_REGISTRYINDEX, refs[i]);
+    }
+    task->co = NULL;
+}
+
+void kt_task_kill_abandoned(struct kt_vm *vm) {
+    for (bool again = true; again;) {
+        again = false;
+        for (struct kt_task *task = tasks; task != NULL && !again; task = task->next)
+            if (task->vm == vm && task->co == NULL) {
+                kt_task_kill(task);
+                again = true;
             }
     }
 }
@@ -413,6 +446,7 @@ static void finish(struct kt_task *task, const struct kt_error *err) {
     if (task->end != NULL)
         task->end(task, task->co, err, task->ud);
     luaL_unref(task->vm->L, LUA_REGISTRYINDEX, task->ref);
+    luaL_unref(task->vm->L, LUA_REGISTRYINDEX, task->extra);
     free(task);
 }
 

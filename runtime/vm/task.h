@@ -25,8 +25,8 @@ enum kt_task_status {
 /* Called once on the loop when the task has ended, in no VM. On success the results are on top of
  * `co`'s stack (lua_gettop values); on failure err says why, and err->message has the traceback's
  * first lines; the error value itself is at the top of the stack when the code raised one
- * (lua_gettop > 0). It may start tasks, not free the task's vm. The task is freed when this
- * returns. */
+ * (lua_gettop > 0); co is NULL when the task was given up for its memory. It may start tasks, not
+ * free the task's vm. The task is freed when this returns. */
 typedef void (*kt_task_end_fn)(struct kt_task *task, lua_State *co, const struct kt_error *err,
                                void *ud);
 
@@ -34,12 +34,15 @@ typedef void (*kt_task_end_fn)(struct kt_task *task, lua_State *co, const struct
 struct kt_task {
     struct kt_vm *vm;
     lua_State *co;
-    int ref; /* registry anchor of co */
+    int ref;   /* registry anchor of co */
+    int extra; /* one more registry ref that goes with the task; set by who made it */
     enum kt_task_status status;
     int nargs; /* values on co for the next resume */
     bool started, cancelled, expired, killed;
     bool sliced;             /* hook.c: this yield was a slice's end, not a wait */
     int inner_slices;        /* hook.c: such yields of coroutines inside, not yet passed on */
+    uint64_t spent, limit;   /* hook.c: instructions; limit set by who made the task */
+    int64_t bytes;           /* hook.c: how much the state has grown while it ran */
     struct kt_error verdict; /* hook.c: code set = the run is over, never resume */
     struct kt_op *op;        /* what it waits for */
     struct kt_error wake;    /* code set: the op was taken away, answer this instead */
@@ -68,6 +71,11 @@ void kt_task_kill_all(struct kt_vm *vm);   /* not while one of them runs */
 /* Takes the function on top of L's stack: called when the task ends, however it ends, last added
  * first, outside of any task (it may not wait). Its failure is logged. */
 void kt_task_defer(struct kt_task *task, lua_State *L);
+/* The parked task of vm, other than `but`, with the most bytes; NULL: none. */
+struct kt_task *kt_task_largest(struct kt_vm *vm, const struct kt_task *but);
+/* Let go of all values of a parked task, from inside another one of its vm; kill it later. */
+void kt_task_abandon(struct kt_task *task, lua_State *L);
+void kt_task_kill_abandoned(struct kt_vm *vm);
 void kt_task_wake(struct kt_task *task); /* op.c: put a waiting task on the run queue */
 int kt_task_count(void);
 

@@ -168,7 +168,10 @@ void kt_vm_error(lua_State *L, int idx, struct kt_error *err) {
 }
 
 bool kt_vm_gc_step(struct kt_vm *vm, int kib) {
-    return lua_gc(vm->L, LUA_GCSTEP, kib) != 0;
+    for (int done = 0; done < kib; done += 2) /* LuaJIT does about 2 KiB at a time */
+        if (lua_gc(vm->L, LUA_GCSTEP, 0) != 0)
+            return true;
+    return false;
 }
 
 int kt_vm_count(void) {

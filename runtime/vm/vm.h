@@ -46,6 +46,6 @@ int kt_vm_call(struct kt_vm *vm, int (*fn)(lua_State *L, void *ud), void *ud, st
 /* The error value at idx as code and message: a table with code and message, or any text. Runs no
  * metamethod. code is KT_SCRIPT_ERROR when the value names none, KT_NO_MEMORY for Lua's own. */
 void kt_vm_error(lua_State *L, int idx, struct kt_error *err);
-/* Host-driven collection while idle; returns true when a cycle ended. */
+/* Host-driven collection: about `kib` of work; returns true when a cycle ended. */
 bool kt_vm_gc_step(struct kt_vm *vm, int kib);
 int kt_vm_count(void);
