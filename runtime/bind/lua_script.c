@@ -222,7 +222,7 @@ static void push_hash(lua_State *L, const struct kt_buf *blob) {
     lua_pushlstring(L, hex, 64);
 }
 
-static void push_calls(lua_State *L, const struct kt_call *call, bool emits_only) {
+static void push_calls(lua_State *L, const struct kt_door_call *call, bool emits_only) {
     int n = 0;
     lua_newtable(L);
     for (; call != NULL; call = call->next) {
@@ -245,7 +245,7 @@ static void push_calls(lua_State *L, const struct kt_call *call, bool emits_only
     }
 }
 
-static bool has_emits(const struct kt_call *call) {
+static bool has_emits(const struct kt_door_call *call) {
     while (call != NULL && call->id != 0)
         call = call->next;
     return call != NULL;
@@ -260,7 +260,7 @@ static int push_event(lua_State *L, struct box *box) {
         lua_setfield(L, -2, "status");
         push_calls(L, run->calls, over); /* a run that is over needs no answers */
         lua_setfield(L, -2, "calls");
-        kt_call_free(kt_run_take_calls(run));
+        kt_door_calls_free(kt_run_take_calls(run));
         return 1;
     }
     box->told = true;

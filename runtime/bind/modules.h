@@ -16,9 +16,9 @@
     X("kt.metrics", luaopen_kt_metrics)                                                            \
     X("kt.proc", luaopen_kt_proc)                                                                  \
     X("kt.sandbox", luaopen_kt_sandbox)                                                            \
+    X("kt.script", luaopen_kt_script)                                                              \
     X("kt.store", luaopen_kt_store)                                                                \
     X("kt.table", luaopen_kt_table)                                                                \
-    X("kt.script", luaopen_kt_script)                                                              \
     X("kt.task", luaopen_kt_task)                                                                  \
     X("kt.watch", luaopen_kt_watch)                                                                \
     X("value", luaopen_value)

@@ -160,7 +160,7 @@ static int l_mark_like(lua_State *L) {
 
 /* The door */
 
-static struct kt_call *new_call(lua_State *L, struct kt_run *run, int id) {
+static struct kt_door_call *new_call(lua_State *L, struct kt_run *run, int id) {
     static const char *const names[] = {
         "model.call", "tool.call",       "erp.load",   "erp.sweep", "data.get",
         "data.list",  "template.render", "time.sleep", "human.ask", "log",
@@ -170,7 +170,7 @@ static struct kt_call *new_call(lua_State *L, struct kt_run *run, int id) {
     if (run->loading)
         luaL_error(L, "%s: not while a script loads", name);
     luaL_checkstack(L, KT_VALUE_STACK, "arguments");
-    struct kt_call *call = calloc(1, sizeof *call);
+    struct kt_door_call *call = calloc(1, sizeof *call);
     if (call == NULL)
         luaL_error(L, "not enough memory");
     int rc = kt_value_encode(L, 2, &call->args, &err);
@@ -178,7 +178,7 @@ static struct kt_call *new_call(lua_State *L, struct kt_run *run, int id) {
         rc = kt_fail(&err, KT_OUTPUT_LIMIT, "the arguments are larger than 1 MiB");
     if (rc != 0) {
         struct kt_error named;
-        kt_call_free(call);
+        kt_door_calls_free(call);
         kt_fail(&named, err.code, "%s: %.400s", name, err.message);
         kt_raise(L, &named);
     }
@@ -188,7 +188,7 @@ static struct kt_call *new_call(lua_State *L, struct kt_run *run, int id) {
     return call;
 }
 
-static void add_call(struct kt_run *run, struct kt_call *call) {
+static void add_call(struct kt_run *run, struct kt_door_call *call) {
     *run->calls_end = call;
     run->calls_end = &call->next;
 }
@@ -203,7 +203,7 @@ static int l_begin(lua_State *L) {
         run->open_ids = ids;
         run->open_cap = cap;
     }
-    struct kt_call *call = new_call(L, run, run->last_id + 1);
+    struct kt_door_call *call = new_call(L, run, run->last_id + 1);
     run->last_id++;
     run->open_ids[run->open++] = call->id;
     add_call(run, call);
@@ -213,11 +213,11 @@ static int l_begin(lua_State *L) {
 
 static int l_emit(lua_State *L) {
     struct kt_run *run = current(L);
-    struct kt_call *call = new_call(L, run, 0);
+    struct kt_door_call *call = new_call(L, run, 0);
     run->emitted += call->args.len + 64;
     if (run->emitted > KT_SCRIPT_EMIT_MAX) {
         struct kt_error err;
-        kt_call_free(call);
+        kt_door_calls_free(call);
         kt_fail(&err, KT_OUTPUT_LIMIT, "the run has written more than 4 MiB of log and progress");
         kt_raise(L, &err);
     }

@@ -8,8 +8,8 @@
 #define END_GC_KIB                                                                                 \
     64 /* collection done for every run that ends: garbage does not wait for the next */
 
-void kt_call_free(struct kt_call *calls) {
-    for (struct kt_call *next; calls != NULL; calls = next) {
+void kt_door_calls_free(struct kt_door_call *calls) {
+    for (struct kt_door_call *next; calls != NULL; calls = next) {
         next = calls->next;
         kt_buf_free(&calls->args);
         free(calls);
@@ -238,8 +238,8 @@ struct kt_run *kt_run_start(struct kt_script *script, const struct kt_run_option
     return run;
 }
 
-struct kt_call *kt_run_take_calls(struct kt_run *run) {
-    struct kt_call *calls = run->calls;
+struct kt_door_call *kt_run_take_calls(struct kt_run *run) {
+    struct kt_door_call *calls = run->calls;
     run->calls = NULL;
     run->calls_end = &run->calls;
     return calls;
@@ -277,7 +277,7 @@ void kt_run_free(struct kt_run *run) {
     run->changed = NULL;
     if (run->task != NULL)
         kt_task_kill(run->task);
-    kt_call_free(run->calls);
+    kt_door_calls_free(run->calls);
     kt_answer_free(run->answers);
     kt_answer_free(run->taken);
     kt_buf_free(&run->input);

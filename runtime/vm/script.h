@@ -49,11 +49,11 @@ void kt_script_error_free(struct kt_script_error *err);
 
 /* Runs */
 
-struct kt_call {
+struct kt_door_call {
     int id; /* 0: an emit, which needs no answer */
     const char *name;
     struct kt_buf args; /* blob */
-    struct kt_call *next;
+    struct kt_door_call *next;
 };
 
 enum kt_run_status {
@@ -97,7 +97,7 @@ struct kt_run {
     bool loading;
     int last_id, open; /* calls made, calls without an answer */
     size_t emitted;
-    struct kt_call *calls, **calls_end;       /* for the host */
+    struct kt_door_call *calls, **calls_end;  /* for the host */
     struct kt_answer *answers, **answers_end; /* for the script, in order */
     int *open_ids;
     int open_cap;
@@ -114,8 +114,8 @@ struct kt_run *kt_run_start(struct kt_script *script, const struct kt_run_option
                             void (*changed)(struct kt_run *run, void *ud), void *ud,
                             struct kt_error *err);
 /* The calls made since the last take, in order; the caller frees them. */
-struct kt_call *kt_run_take_calls(struct kt_run *run);
-void kt_call_free(struct kt_call *calls);
+struct kt_door_call *kt_run_take_calls(struct kt_run *run);
+void kt_door_calls_free(struct kt_door_call *calls);
 /* The answer to call `id`: a blob, or with ok false the blob of an error table. now_ms: the run's
  * time from then on (0: unchanged). KT_INVALID_ARGUMENT when no such call is open. */
 int kt_run_answer(struct kt_run *run, int id, bool ok, const void *blob, size_t len, int64_t now_ms,

@@ -67,8 +67,8 @@ SCRIPT_TEST(errors_have_a_place,
             "bad('workflow{name=[[w]], run=function() return ([[x]]):rep(2^21) end}', 'output_limit', 'larger than 1 MiB')"
             "bad('workflow{name=[[w]], run=function()\\n\\n coroutine.wrap(function()\\n error(0) end)() end}', 'script_error', '0', 4)"
             "bad('return {}', 'script_error', 'declares nothing')"
-            "bad('workflow{name=[[w]], run=function() model.call(print) end}', 'script_error', 'table expected', 1)"
-            "bad('workflow{name=[[w]], run=function() model.call{print} end}', 'validation_failed', 'model.call: [1]: a function', 1)"
+            "bad('workflow{name=[[w]], run=function() model.call(type) end}', 'script_error', 'table expected', 1)"
+            "bad('workflow{name=[[w]], run=function() model.call{type} end}', 'validation_failed', 'model.call: [1]: a function', 1)"
             "local v, e = script.vm{files={['a.lua']='return 1', ['b.lua']='\\nx x'}} same(v, nil) same(e.where.script, 'b.lua') same(e.where.line, 2)"
             "v, e = script.vm{files={['a.lua']='end return function()'}} same(e.code, 'script_error')"
             "local vm = vm_of{['a.lua']='x=1'} v, e = vm:start{path='b.lua'} same(e.code, 'not_found') vm:close()")
