@@ -22,6 +22,12 @@ static const char usage[] =
     "\n"
     "Variables, read from the environment, else from .env in the working folder:\n";
 
+static const char serve_usage[] =
+    "usage: kontor serve\n"
+    "\n"
+    "Serves on KONTOR_LISTEN until TERM. Signals: TERM and INT drain and end (twice: at once),\n"
+    "HUP starts a new set of workers and drains the old, USR1 reopens the logs.\n";
+
 static int help(FILE *to) {
     fputs(usage, to);
     for (int i = 0; i < kt_config_count; i++)
@@ -53,6 +59,11 @@ static int prepare(void) {
 }
 
 static int run(const char *name, int argc, char **argv) {
+    if (strcmp(name, "serve") == 0 && argc > 0) {
+        bool asked = strcmp(argv[0], "--help") == 0;
+        fputs(serve_usage, asked ? stdout : stderr);
+        return asked ? 0 : 2;
+    }
     if (strcmp(name, "serve") == 0)
         return kt_supervisor_run();
     if (strcmp(name, "worker") == 0)

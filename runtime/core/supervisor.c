@@ -377,6 +377,7 @@ static int open_all(struct kt_error *err) {
     const char *data = kt_config_text("KONTOR_DATA_DIR"), *logs = kt_config_text("KONTOR_LOG_DIR");
     int fds[64], rc;
     S.count = (int)kt_config_int("KONTOR_WORKERS");
+    kt_program(); /* now: a HUP after an upgrade starts what is at this path then */
     if (kt_home(err) == NULL)
         return -(int)err->code;
     if ((S.lock_fd = kt_datadir_lock(data, err)) < 0)

@@ -123,6 +123,24 @@ class Service:
     def post(self, path, body=None, **kw):
         return self.request("POST", path, body, **kw)
 
+    def made(self, path, body):
+        """POST that must succeed; the answer's document."""
+        answer = self.post(path, body)
+        assert answer.status in (200, 201, 202), (path, answer.status, answer.body)
+        return answer.json()
+
+    def erp(self, project="acme"):
+        """A project with an instance of the ERP agent; the instance's id."""
+        self.made("/api/v1/master/setup/erp-defaults", {})
+        self.made("/api/v1/master/projects", {"project_id": project, "project_name": "P", "customer_name": "C"})
+        return self.made(f"/api/v1/projects/{project}/agent-instances",
+                         {"agent_id": "erp-exception-management", "name": "ERP"})["instance_id"]
+
+    def execute(self, instance, project="acme", wait=True, **body):
+        """Run it; the execution (async, not waited for, with wait=False)."""
+        return self.made(f"/api/v1/projects/{project}/executions",
+                         {"instance_id": instance, "async_execution": not wait, **body})
+
     def signal(self, number):
         self.process.send_signal(number)
 
