@@ -1,7 +1,7 @@
 --- A sweep: runs the chosen rules of a bundle over a data set in analyst children and makes the report.
 --
 -- sweep.run{
---   bundle = { ["agents/…/rules/imt-007.lua"] = source, …mappings, rules, libs… },    path -> source
+--   bundle = { ["agents/…/rules/IMT-007.lua"] = source, …mappings, rules, libs… },    path -> source
 --   mapping = "identity",                 the mapping script's name: …/mappings/<name>.lua
 --   rules = {"IMT-007"}?, categories = {"inventory"}?        choose; both absent or empty: all rules
 --   params = { ["PRD-005.mode"] = "history" }?               the run's over the project's, already merged
@@ -54,7 +54,7 @@ local function sorted_keys(t)
   return keys
 end
 
---- Rules, mappings and libs of a bundle. A rule's file is named after its id: rules/imt-007.lua holds IMT-007.
+--- Rules, mappings and libs of a bundle. A rule's file is named after its id: rules/IMT-007.lua.
 ---@param bundle table<string, string> path -> source
 ---@return { rules: table<string, string>, mappings: table<string, string>, libs: table<string, string> } catalog rules and mappings: name -> path
 function M.catalog(bundle)

@@ -76,7 +76,8 @@ return {
         gross = money(-gross, c.company.currency), reference = format("ST%05d", c.no) } end }),
     decoy("credit_memo_pair", { {}, {}, function(c, day, gross) return { kind = "credit_memo", doc_date = date(day + 2),
       posting_date = date(day + 3), gross = money(-gross, c.company.currency) } end }),
-    decoy("instalments", { {}, function(_, day) return { due_date = date(day + 60) } end }),
+    -- Entered on one day, due on different days.
+    decoy("instalments", { {}, function(_, day) return { due_date = date(day + 60), entry_date = date(day + 3) } end }),
     decoy("down_payment", { {}, { kind = "down_payment" } }),
     decoy("member_after_key_date", { {}, function(c) return { posting_date = date(c.D + 1), entry_date = date(c.D + 1) } end }),
     decoy("same_row_twice", { function(c, day) return { entry_date = date(day), invoice_id = format("52%08d9", c.no), created_by = "CLERK01" } end,
