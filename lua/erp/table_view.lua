@@ -56,8 +56,18 @@ local function worst_lines(add, body)
   end
 end
 
-local function missing_text(not_run)
+-- What is missing: for a rule that ran in part by reason, for one that did not run at all together.
+local function missing_text(status, not_run)
   local parts = {}
+  if status == "not_evaluable" then
+    local seen = {}
+    for _, entry in ipairs(not_run) do
+      for _, path in ipairs(entry.missing) do
+        if not seen[path] then parts[#parts + 1], seen[path] = path, true end
+      end
+    end
+    return "missing " .. table.concat(parts, ", ")
+  end
   for _, entry in ipairs(not_run) do
     local reason = entry.reason ~= nil and entry.reason ~= json.null and entry.reason ~= "" and entry.reason .. " needs " or "needs "
     parts[#parts + 1] = reason .. table.concat(entry.missing, ", ")
@@ -71,7 +81,7 @@ local function coverage_lines(add, result)
     if rule.status ~= "ok" then
       if not headed then add("") add("Not evaluated, or only in part:") end
       headed = true
-      local why = missing_text(rule.not_run)
+      local why = missing_text(rule.status, rule.not_run)
       if rule.error and rule.error ~= json.null then why = tostring(rule.error.message) end
       local skipped = {}
       for reason, n in pairs(rule.skipped) do skipped[#skipped + 1] = n .. " rows skipped (" .. reason .. ")" end

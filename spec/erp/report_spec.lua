@@ -138,7 +138,7 @@ describe("the table", function()
     }
     assert.matches("Procurement +1 +0 +1 +0 +0 +cash 12,345.50", text)
     assert.matches("1%. high +12,345.50 USD cash +PRO%-001 Title of PRO%-001\n +47001: vendor V1 is blocked", text)
-    assert.matches("IMT%-007 not_evaluable +Title of IMT%-007: exact needs invoice.reference, invoice.gross", text)
+    assert.matches("IMT%-007 not_evaluable +Title of IMT%-007: missing invoice.reference, invoice.gross", text)
   end)
 
   it("names the line of a bad cell", function()

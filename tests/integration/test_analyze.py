@@ -452,10 +452,10 @@ def test_adventureworks_prd_005(adventureworks):
               AND CAST(ActualStartDate AS DATE) <= DATE '2014-09-30'),
         part AS (
             SELECT center, h, date_diff('day', s, f) + 1 n, CAST(w AS DATE) monday,
-                   date_diff('day', greatest(s, CAST(w AS DATE)), least(f, CAST(w AS DATE) + 6)) + 1 days
+                   date_diff('day', greatest(s, CAST(w AS DATE)), least(f, CAST(w AS DATE) + 6)) + 1 AS inside
             FROM op, unnest(generate_series(date_trunc('week', s), date_trunc('week', f), INTERVAL 7 DAY)) x(w)),
         load AS (
-            SELECT center, monday, sum((2 * h * 100 * days + n) // (2 * n)) micro FROM part
+            SELECT center, monday, sum((2 * h * 100 * inside + n) // (2 * n)) micro FROM part
             WHERE monday + 6 < DATE '2014-09-30' GROUP BY center, monday)
         SELECT load.center, isoyear(monday), week(monday), micro, l.Availability, l.CostRate
         FROM load JOIN Location l ON l.LocationID = load.center""").fetchall()
