@@ -110,6 +110,7 @@ struct kt_store_config {
     int readers, writers; /* threads; 0: 4 and 4 */
     int queue_max;       /* reads waiting, and writes waiting a database; 0: 1024 */
     int open_max;        /* databases open at once; 0: 128 */
+    int64_t wal_max;     /* bytes of log at which a checkpoint is tried; 0: 4 MiB */
     bool journal_delete; /* journal_mode=DELETE instead of WAL */
     bool sync_normal;    /* synchronous=NORMAL: a power cut may lose the last commits */
 };

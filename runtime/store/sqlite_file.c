@@ -281,7 +281,7 @@ void sq_checkpoint(struct sq_file *f, bool idle) {
     int64_t size = f->wal_bytes;
     if (size == 0 || f->engine->config.journal_delete)
         return;
-    if (!idle && (size < SQ_WAL_MAX || size < f->wal_retry))
+    if (!idle && (size < f->engine->config.wal_max || size < f->wal_retry))
         return;
     /* Readers hold it up; a large WAL is worth a wait, a small one is not. */
     sqlite3_busy_timeout(f->writer->db, size > 16 * SQ_WAL_MAX ? 500 : 10);
@@ -292,7 +292,7 @@ void sq_checkpoint(struct sq_file *f, bool idle) {
         f->wal_retry = 0;
         return;
     }
-    f->wal_retry = size + SQ_WAL_MAX / 4;
+    f->wal_retry = size + f->engine->config.wal_max / 4;
     if ((rc & 0xFF) != SQLITE_BUSY) {
         struct kt_error err;
         sq_fail(f->writer, rc, &err);
@@ -531,6 +531,8 @@ static struct kt_engine *sq_open(const struct kt_store_config *config, struct kt
     e->config = *config;
     if (e->config.open_max <= 0)
         e->config.open_max = 128;
+    if (e->config.wal_max <= 0)
+        e->config.wal_max = SQ_WAL_MAX;
     pthread_mutex_init(&e->lock, NULL);
     return &e->base;
 fail:
