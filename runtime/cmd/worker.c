@@ -70,7 +70,7 @@ int kt_cmd_worker(void) {
     if (rc != 0)
         kt_log(KT_ERROR, "worker.failed", "code", kt_code_name(err.code), "msg", err.message, NULL);
     int left = kt_host_close(&host);
-    if (left != 0) {
+    if (left != 0 && rc == 0) { /* an app that failed to start has not closed what it had opened */
         char text[16];
         snprintf(text, sizeof text, "%d", left);
         kt_log(KT_ERROR, "worker.handles_left", "count", text, NULL);
