@@ -41,10 +41,10 @@ sources '*.c' '*.h' '*.lua' '*.py' '*.sh' | xargs -r wc -l | awk '$2 != "total" 
 sources 'runtime/*.c' 'runtime/*.h' | xargs -r awk 'length($0) > 110 {print FILENAME ":" FNR ": " length($0) " columns"}' |
   check "no C line above 110 columns"
 sources '*.c' '*.h' '*.lua' '*.py' '*.sh' '*.md' Makefile CMakeLists.txt | xargs -r grep -nE '[[:space:]]+$' | check "no blanks at line ends"
-sources 'runtime/*.c' 'runtime/*.h' 'lua/*.lua' 'agents/*.lua' | xargs -r grep -nE 'TODO|FIXME|XXX' | check "nothing left to do in a comment"
+sources 'runtime/*.c' 'runtime/*.h' 'lua/*.lua' 'agents/*.lua' | xargs -r grep -nE '\b(TODO|FIXME)\b' | check "nothing left to do in a comment"
 sources 'spec/*.lua' | xargs -r grep -nE '#only' | check "no #only in specs"
 sources 'runtime/*.h' | xargs -r grep -L '^#pragma once' | check "headers have #pragma once"
-sources 'runtime/*.c' 'runtime/*.h' | while read -r f; do head -1 "$f" | grep -q '^/\*' || echo "$f"; done |
+sources 'runtime/*.c' 'runtime/*.h' | while read -r f; do head -1 "$f" | grep -qE '^(/\*|//)' || echo "$f"; done |
   check "a C file begins with what it is for"
 
 if command -v luacheck >/dev/null; then
