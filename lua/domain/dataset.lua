@@ -95,6 +95,22 @@ function M.create(ctx)
   }, result)
 end
 
+---@return kontor.Error
+function M.no_room() return problem.err("quota_exceeded", "The project's quota of storage is used up.") end
+
+---Bytes that may still be uploaded. Tables that datasets share count in each.
+---@param project kontor.Project
+---@return integer|nil above 0
+---@return kontor.Error|nil
+function M.room(project)
+  local rows, err = project.db:group(coll, {filter = {}, keys = {source = "source"}, values = {bytes = {"sum", "bytes"}}})
+  if not rows then return nil, err end
+  local left = project.doc.quotas.storage_bytes
+  for _, row in ipairs(rows) do left = left - row.bytes end
+  if left <= 0 then return nil, M.no_room() end
+  return left
+end
+
 ---A dataset that still takes tables.
 ---@param ctx kontor.Context
 ---@return table|nil doc

@@ -93,9 +93,10 @@ M.event = T.object("Event", {
 })
 
 M.finding = T.object("RunFinding", {
-  {"rule_id", T.str()}, {"rule_version", T.str()}, {"finding_key", T.str{max = 1000}}, {"category", T.str()},
+  {"finding_id", T.str()}, {"rule_id", T.str()}, {"rule_version", T.any, nullable = true}, {"finding_key", T.str{max = 1000}}, {"category", T.str()},
   {"reason", T.str()}, {"severity", T.enum{"critical", "high", "medium", "low"}}, {"impact", T.any},
-  {"overlap_key", T.str{max = 1000}, nullable = true}, {"explanation", T.any}, {"evidence", T.any}, {"input_hash", T.str()},
+  {"overlap_key", T.str{max = 1000}, nullable = true}, {"explanation", T.any}, {"evidence", T.any},
+  {"input_hash", T.str(), nullable = true},
 })
 
 ---A stored execution as answers show it.

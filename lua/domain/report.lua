@@ -2,7 +2,9 @@
 
 local answer = require "http.answer"
 local cursor = require "http.cursor"
+local erp_report = require "erp.report"
 local execution = require "domain.execution"
+local findings = require "engine.findings"
 local json = require "json"
 local lists = require "domain.lists"
 local problem = require "http.problem"
@@ -10,7 +12,7 @@ local schema = require "http.schema"
 
 local M = {}
 
-local max_report = 256 * 1048576 -- bytes read at once
+local max_report = 64 * 1048576 -- bytes read at once
 
 ---@param db table of the project
 ---@param result_id string
@@ -35,7 +37,7 @@ local filters = {"rule_id", "category", "severity", "reason"}
 local function magnitude(amount)
   local whole, frac = tostring(amount or "0"):match("^-?(%d+)%.?(%d*)$")
   if not whole then return "" end
-  whole = whole:gsub("^0+", "")
+  whole, frac = whole:gsub("^0+", ""), frac:gsub("0+$", "")
   return ("%04d"):format(#whole) .. whole .. "." .. frac
 end
 
@@ -58,6 +60,37 @@ local orders = {
   end,
 }
 
+-- The report's findings as the answer shows them; those that the filters of the query leave.
+local function matching(report, query)
+  local found, i = {}, 0
+  erp_report.each_finding(report, function(f, rule)
+    i = i + 1
+    f.category, f.input_hash = erp_report.category(f.rule_id), rule.input_hash
+    for _, name in ipairs(filters) do
+      if query[name] ~= nil and f[name] ~= query[name] then return end
+    end
+    found[#found + 1] = {f = f, at = i, rank = rank[f.severity], impact = impact_key(f)}
+  end)
+  return found
+end
+
+-- The version of a rule is not in the report, but in the row of the finding, as long as this run is
+-- the last that found it.
+local function add_rows(ctx, page)
+  local ids = {}
+  for i, f in ipairs(page) do ids[i] = f.finding_id end
+  if #ids == 0 then return true end
+  local rows, err = ctx.project.db:find("kt_p_findings", {{"_id", "in", ids}},
+    {limit = #ids, projection = {"rule_version", "last_execution_id"}})
+  if not rows then return nil, err end
+  local versions = {}
+  for _, row in ipairs(rows) do
+    if row.last_execution_id == ctx.params.execution_id then versions[row._id] = row.rule_version end
+  end
+  for _, f in ipairs(page) do f.rule_version = versions[f.finding_id] end
+  return true
+end
+
 ---A page of a run's findings. The list never changes, so the cursor is a place in it.
 ---@param ctx kontor.Context
 ---@param result_id string
@@ -66,6 +99,9 @@ local orders = {
 function M.findings(ctx, result_id)
   local binding, after, err = lists.place(ctx)
   if err then return nil, err end
+  local run
+  run, err = ctx.project.db:find_one("kt_p_results", {_id = result_id}, {projection = {"instance_id"}})
+  if not run then return nil, err or problem.err("internal", "an ended run has no result: " .. result_id) end
   local bytes
   bytes, err = M.bytes(ctx.project.db, result_id)
   if not bytes and err.code == "not_found" then return answer.page("[]", nil, ctx.query.limit) end
@@ -73,19 +109,18 @@ function M.findings(ctx, result_id)
   local doc
   doc, err = json.decode(bytes)
   if not doc then return nil, err end
-  local found = {}
-  for i, f in ipairs(doc.findings or {}) do
-    local fits = true
-    for _, name in ipairs(filters) do
-      fits = fits and (ctx.query[name] == nil or f[name] == ctx.query[name])
-    end
-    if fits then found[#found + 1] = {f = f, at = i, rank = rank[f.severity] or 5, impact = impact_key(f)} end
-  end
+  local found = matching(doc, ctx.query)
   table.sort(found, orders[ctx.query.sort])
-  local first, limit, data = after and after[1] or 0, ctx.query.limit, {}
+  local first, limit, page, data = after and after[1] or 0, ctx.query.limit, {}, {}
   for i = first + 1, math.min(first + limit, #found) do
-    data[#data + 1] = schema.to_plain(execution.finding, found[i].f)
+    local f = found[i].f
+    f.finding_id = findings.id(run.instance_id, f.rule_id, f.finding_key)
+    page[#page + 1] = f
   end
+  local ok
+  ok, err = add_rows(ctx, page)
+  if not ok then return nil, err end
+  for i, f in ipairs(page) do data[i] = schema.to_plain(execution.finding, f) end
   local next_cursor = first + limit < #found and cursor.seal({first + limit}, binding) or nil
   return answer.page(json.encode(json.array(data)), next_cursor, limit)
 end

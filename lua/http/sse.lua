@@ -5,6 +5,8 @@ local json = require "json"
 
 local M = {}
 
+M.media_type = "text/event-stream"
+
 local quiet_seconds = 15
 
 ---One event as SSE text.
@@ -22,7 +24,7 @@ end
 ---@return boolean|nil ok
 ---@return kontor.Error|nil
 function M.stream(req, follower)
-  local ok, err = req:start(200, {["Content-Type"] = "text/event-stream", ["Cache-Control"] = "no-store",
+  local ok, err = req:start(200, {["Content-Type"] = M.media_type, ["Cache-Control"] = "no-store",
     ["X-Accel-Buffering"] = "no"})
   if not ok then return nil, err end
   ok, err = req:write("retry: 2000\n\n")

@@ -44,7 +44,9 @@ local function put_table(ctx)
   -- Before the bytes come: a sealed dataset is not worth an upload.
   doc, err = dataset.find_open(ctx)
   if not doc then return nil, err end
-  local quota = ctx.project.doc.quotas.storage_bytes
+  local room
+  room, err = dataset.room(ctx.project)
+  if not room then return nil, err end
   local dir = config.get("KONTOR_DATA_DIR") .. "/tmp"
   local ok
   ok, err = file.mkdir(dir)
@@ -52,12 +54,13 @@ local function put_table(ctx)
   local path = ("%s/upload-%s"):format(dir, crypto.uuid7())
   task.defer(function() os.remove(path) end)
   local sink
-  sink, err = ingest.open{format = formats[ctx.upload_media], gzip = gzip, path = path, max_bytes = quota}
+  sink, err = ingest.open{format = formats[ctx.upload_media], gzip = gzip, path = path, max_bytes = room}
   if not sink then return nil, err end
   local info
   info, err = receive(ctx, sink)
   if not info then
     sink:abort()
+    if err.code == "body_too_large" then return nil, dataset.no_room() end
     return nil, err
   end
   local blob

@@ -156,6 +156,7 @@ local function get_events(ctx)
   if ctx.media == "application/json" then return event_list(ctx, since) end
   -- An EventSource comes back for ever unless it is told that there is nothing more.
   if resumed and execution.ended[doc.status] and since >= doc.last_seq then return {status = 204, headers = {}} end
+  if ctx.req.method == "HEAD" then return {status = 200, headers = {["Content-Type"] = sse.media_type}} end
   local follower
   follower, err = follow.open(ctx.project.id, id, since)
   if not follower then return nil, err end
