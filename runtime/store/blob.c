@@ -22,7 +22,8 @@ static ssize_t source_read(struct source *s, char *to, size_t n, struct kt_error
     size_t got = 0;
     if (s->fd < 0) {
         got = s->len - s->at < n ? s->len - s->at : n;
-        memcpy(to, s->data + s->at, got);
+        if (got > 0)
+            memcpy(to, s->data + s->at, got);
         s->at += got;
         return (ssize_t)got;
     }

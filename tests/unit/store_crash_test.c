@@ -3,7 +3,7 @@
  *
  * Two processes write to one database in batches and say through a pipe what was answered; each is
  * killed after a random time, also while it opens, recovers or checkpoints. Then the parent opens the
- * database and looks. STORE_KILLS: how many kills (400); STORE_SEED: repeat a run. */
+ * database and looks. STORE_KILLS: how many kills (60); STORE_SEED: repeat a run. */
 #include <errno.h>
 #include <ftw.h>
 #include <setjmp.h>
@@ -340,7 +340,7 @@ static void sleep_us(uint64_t us) {
 
 static int kills_wanted(void) {
     const char *text = getenv("STORE_KILLS");
-    return text != NULL ? atoi(text) : 400;
+    return text != NULL ? atoi(text) : 60;
 }
 
 static void killed_writers(void **state) {

@@ -141,7 +141,8 @@ static void batch_isolates(void **state) {
             add_doc(&commits[i].writes[k], k == 0 && i % 3 == 2 ? "other" : "things", json);
         }
     }
-    assert_int_equal(engine->class->write(engine, "db", next, &l), 10);
+    while (l.at < l.n) /* a slow machine makes more than one batch of them */
+        assert_true(engine->class->write(engine, "db", next, &l) > 0);
     for (int i = 0; i < 10; i++) {
         assert_int_equal(commits[i].rc, i % 3 == 2 ? -KT_ALREADY_EXISTS : 0);
         assert_int_equal(commits[i].failed_at, i % 3 == 2 ? 2 : -1);
@@ -165,10 +166,13 @@ static void failed_fsync(void **state) {
         add_doc(commits[i].writes, "things", json);
     }
     kt_fault_arm("store.fsync", 1);
-    engine->class->write(engine, "db", next, &l);
+    int together = engine->class->write(engine, "db", next, &l);
+    assert_true(together > 0);
+    while (l.at < l.n)
+        engine->class->write(engine, "db", next, &l);
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(commits[i].rc, -KT_OUTCOME_UNKNOWN);
-        assert_true(commits[i].outcome_unknown);
+        assert_int_equal(commits[i].rc, i < together ? -KT_OUTCOME_UNKNOWN : 0);
+        assert_true(commits[i].outcome_unknown == (i < together));
         kt_commit_free(&commits[i]);
     }
     assert_int_equal(insert(engine, "db", "things", "{\"_id\":\"0\"}"), 0);
