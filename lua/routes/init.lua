@@ -2,7 +2,8 @@
 
 local M = {}
 
-local modules = {"service", "master", "agents", "prompts", "setup", "instances", "datasets", "executions"}
+local modules = {"service", "master", "agents", "prompts", "setup", "instances", "datasets", "executions",
+  "scripts"}
 
 ---@return kontor.Route[]
 function M.all()

@@ -52,11 +52,11 @@ end
 ---@param path string
 ---@return boolean
 function M.valid_path(path)
-  if #path > 200 or not path:find("^[a-z0-9]") or path:find("[^a-z0-9._/-]") then
+  if #path > 200 or path:find("[^%w._/-]") then
     return false
   end
   for part in (path .. "/"):gmatch("([^/]*)/") do
-    if part == "" or not part:find("^[a-z0-9_-]") then
+    if part == "" or part:sub(1, 1) == "." then
       return false
     end
   end

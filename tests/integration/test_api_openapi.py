@@ -70,7 +70,8 @@ def test_every_example_can_be_sent_after_setup(api, document):
     """Each POST and PUT of the document, with its own example, in an order that a reader would take."""
     api.ok("POST", "/api/v1/master/setup/erp-defaults", {}, want=(200,))
     made = {"project_id": DEFAULT, "agent_id": "erp-exception-management", "prompt_id": "erp-exception-management",
-            "instance_id": "inst_legacy_erp-exception-management", "name": "invoice.csv", "n": "1"}
+            "instance_id": "inst_legacy_erp-exception-management", "name": "invoice.csv", "n": "1",
+            "path": "lib%2Fexample.lua"}
     prompts = api.ok("GET", "/api/v1/master/system-prompts")["data"]
     made["prompt_id"] = prompts[0]["prompt_id"]
     order = {"createDataset": 0, "putTable": 1, "sealDataset": 2, "createExecution": 3, "cancelExecution": 4}

@@ -1,0 +1,312 @@
+local clock = require "kt.clock"
+local engine = require "engine"
+local hub = require "engine.hub"
+local journal = require "engine.journal"
+local json = require "json"
+local run = require "engine.run"
+local runner = require "engine.runner"
+local support = require "engine.support"
+local task = require "kt.task"
+local value = require "value"
+
+-- Reads, sleeps, runs in parallel, draws random numbers, says things, catches a failure.
+local WORKFLOW = [[
+workflow { name = "many", run = function(run, input)
+  local out = { first = random(), id = uuid(), began = time.now() }
+  progress(0, 4, "begun")
+  local seen = erp.load()
+  out.none = seen.dataset_id == nil
+  local swept = erp.sweep { mapping = "identity" }
+  out.findings = swept.findings
+  time.sleep(0.02)
+  out.second = random()
+  local parts = parallel {
+    function() time.sleep(0.15) return { 3, random() } end,
+    function() time.sleep(0.05) local me = data.get("instance", run.instance_id) return { 1, me.name, random() } end,
+    function() time.sleep(0.1) local ok, err = pcall(model.call, {}) return { 2, ok, err.code } end,
+  }
+  out.parts = parts
+  out.passed = time.now() - out.began >= 170
+  out.began = nil
+  result.partial(out)
+  time.sleep(0.01)
+  out.last = uuid()
+  return out
+end }
+]]
+
+-- Take a run over as another worker would, and go on with it.
+local function take_over(project, id, options)
+  local doc = assert(project.db:find_and_modify("kt_p_executions", { _id = id },
+    { update = { inc = { token = 1 } }, new = true }))
+  return runner.start(project, doc, "takeover", options)
+end
+
+-- Forget a run the moment the event `seq` is in the store, as a crash would.
+local function abandon_at(id, seq)
+  local listener
+  listener = function(event)
+    if event.seq == seq then
+      hub.unsubscribe(id, listener)
+      local entry = runner.get(id)
+      entry.run.writer.lost = true
+      entry.run.signal:signal()
+    end
+  end
+  hub.subscribe(id, listener)
+  return function() hub.unsubscribe(id, listener) end
+end
+
+local function wait_gone(id)
+  for _ = 1, 1000 do
+    if not runner.get(id) then return end
+    task.sleep(0.01)
+  end
+  error("the run does not end")
+end
+
+-- The journal without what a rebuild adds or moves: resumed events, their numbers, and times.
+local function bytes_of(project, id)
+  local chunks = assert(project.db:find(journal.COLLECTION, journal.chunks_of(id),
+    { sort = { { "_id", 1 } }, limit = 1000 }))
+  local parts = {}
+  for _, chunk in ipairs(chunks) do
+    for _, record in ipairs(assert(journal.unpack(chunk.events))) do
+      if record.t ~= "execution.resumed" then
+        record.a, record.s = nil, nil
+        if record.t then
+          record.d.duration_ms, record.d.worker = nil, nil
+          if record.d.metrics then record.d.metrics.duration_ms, record.d.metrics.queued_ms = nil, nil end
+        end
+        parts[#parts + 1] = journal.pack(record)
+      end
+    end
+  end
+  return table.concat(parts)
+end
+
+describe("a run that is rebuilt from its journal", function()
+  local project, instance
+
+  setup(function()
+    support.open()
+    assert(engine.start { slot = 0, epoch = require("kt.crypto").uuid7(), home = "." })
+    journal.FLUSH_SECONDS = 0 -- each event is a chunk of its own
+    project, instance = support.project(WORKFLOW, { files = support.erp_files() })
+  end)
+
+  after_each(require("engine.vms").close)
+
+  teardown(function()
+    journal.FLUSH_SECONDS = 0.1
+    engine.drain(5)
+    support.close()
+  end)
+
+  it("goes on to the same journal and result, wherever it was cut off", function()
+    -- The same id gives the same random numbers, so the run is repeated under its id.
+    local whole = support.run(project, instance)
+    assert.equal("completed", whole.status, whole.error ~= json.null and whole.error.message or nil)
+    local id, last = whole.execution_id, whole.last_seq
+    local bytes, output = bytes_of(project, id), json.encode(whole.result.output)
+    assert.is_true(last >= 7)
+    local first = assert(project.db:find_one("kt_p_executions", { _id = id }))
+    first.status, first.token, first.last_seq = "running", 1, 0
+    first.finished_at, first.duration_ms, first.stop_reason, first.usage, first.error = nil, nil, nil, nil, nil
+    for seq = 1, last - 1 do
+      project.db:delete_many(journal.COLLECTION, journal.chunks_of(id))
+      project.db:delete_many("kt_p_results", { execution_id = id })
+      first.started_at = value.date(clock.now())
+      first.deadline_at = value.date(clock.now() + 900000)
+      assert(project.db:replace_one("kt_p_executions", { _id = id }, first))
+      local stop = abandon_at(id, seq)
+      runner.start(project, assert(project.db:find_one("kt_p_executions", { _id = id })))
+      wait_gone(id)
+      stop()
+      assert.is_nil(project.db:find_one("kt_p_results", { execution_id = id }), "a half result is visible")
+      take_over(project, id)
+      local doc = support.ended(project, id)
+      assert.equal("completed", doc.status, "cut off at " .. seq)
+      assert.equal(output, json.encode(doc.result.output), "cut off at " .. seq)
+      assert.is_true(bytes == bytes_of(project, id), "another journal when cut off at " .. seq)
+      assert.equal(last + 1, doc.last_seq)
+      support.events(project, id) -- seq has no gap
+    end
+  end)
+
+  it("goes on after being cut off again and again", function()
+    local accepted = support.accept(project, instance)
+    local id = accepted.execution_id
+    for cut = 3, 9, 2 do
+      local stop = abandon_at(id, cut)
+      wait_gone(id)
+      stop()
+      take_over(project, id)
+    end
+    local doc = support.ended(project, id)
+    assert.equal("completed", doc.status)
+    local types = support.events(project, id)
+    local counts = {}
+    for _, type in ipairs(types) do counts[type] = (counts[type] or 0) + 1 end
+    assert.equal(4, counts["execution.resumed"])
+    assert.equal(1, counts["sweep.completed"])
+    assert.equal(1, project.db:count("kt_p_results", { execution_id = id }))
+  end)
+
+  it("stops one whose script asks something else, with the place", function()
+    local sources = {
+      name = [[workflow { name = "d", run = function() %s time.sleep(0.01) time.sleep(8) end }]],
+    }
+    local odd, its_instance = support.project(sources.name:format('data.get("instance", "a")'))
+    -- The script is the same, the journal is not: another run's answers are put under its name.
+    local good = support.accept(odd, its_instance, { timeout_seconds = 60 })
+    for _ = 1, 500 do
+      if #assert(odd.db:find(journal.COLLECTION, journal.chunks_of(good.execution_id))) > 0 then break end
+      task.sleep(0.01)
+    end
+    for _, change in ipairs {
+      { function(r) r.n = "data.list" end, "the journal has data.list, the script asks data.get" },
+      { function(r) r.h = ("0"):rep(64) end, "with other arguments" },
+      { function(r) r.c = 9 end, "the script does not ask it" },
+    } do
+      local answer = { n = "data.get", c = 1, h = value.hash(value.encode { kind = "instance", id = "a" }),
+        o = true, r = value.binary(value.encode(json.null)), a = clock.now() }
+      change[1](answer)
+      local doc = assert(odd.db:find_one("kt_p_executions", { _id = good.execution_id }))
+      doc._id = good.execution_id:sub(1, -5) .. ("%04d"):format(math.random(9999))
+      doc.status, doc.token = "running", 1
+      assert(odd.db:insert("kt_p_executions", doc))
+      assert(odd.db:insert(journal.COLLECTION, { _id = journal.chunk_id(doc._id, 1), token = 1, n = 1, v = 1,
+        at = value.date(clock.now()), events = value.binary(
+          journal.pack { t = "execution.started", d = {}, s = 1, a = clock.now() } .. journal.pack(answer)) }))
+      take_over(odd, doc._id)
+      local ended = support.ended(odd, doc._id)
+      assert.equal("failed", ended.status)
+      assert.equal("nondeterministic", ended.stop_reason)
+      assert.equal("nondeterministic", ended.error.code)
+      assert.truthy(ended.error.message:find(change[2], 1, true), ended.error.message)
+    end
+    assert(engine.execution.cancel(odd, support.principal, good.execution_id))
+    support.ended(odd, good.execution_id)
+  end)
+
+  it("sleeps without its coroutine and wakes from the journal", function()
+    local sleepy, its_instance = support.project [[
+      workflow { name = "sleepy", run = function()
+        local x = random()
+        local began = time.now()
+        local parts = parallel {
+          function() time.sleep(11) return random() end,
+          function() time.sleep(12) return random() end,
+        }
+        return { x = x, parts = parts, slept = (time.now() - began) >= 12000 }
+      end }
+    ]]
+    run.PARK_SECONDS = 0.2
+    local shorter = [[
+      workflow { name = "sleepy", run = function()
+        local x, began = random(), time.now()
+        local parts = parallel {
+          function() time.sleep(0.6) return random() end,
+          function() time.sleep(1.2) return random() end,
+        }
+        return { x = x, n = #parts, slept = (time.now() - began) >= 1200 }
+      end }
+    ]]
+    local short, short_instance = support.project(shorter)
+    local doc = support.run(short, short_instance)
+    run.PARK_SECONDS = 10
+    assert.equal("completed", doc.status)
+    assert.equal(2, doc.result.output.n)
+    assert.is_true(doc.result.output.slept)
+    local types, events = support.events(short, doc.execution_id)
+    assert.same({ "execution.started", "execution.waiting", "execution.resumed", "execution.waiting",
+      "execution.resumed", "execution.completed" }, types)
+    assert.equal("sleep", events[2].data.reason)
+    assert.equal("wake", events[3].data.reason)
+    assert.is_true(events[3].at >= events[2].data["until"])
+    -- one that sleeps really long is not in memory
+    local long = support.accept(sleepy, its_instance)
+    for _ = 1, 500 do
+      if engine.execution.get(sleepy, long.execution_id).status == "waiting" then break end
+      task.sleep(0.01)
+    end
+    wait_gone(long.execution_id)
+    assert.equal("waiting", engine.execution.get(sleepy, long.execution_id).status)
+    local ready = require("engine.ready").row(sleepy.id)
+    assert.is_true(ready.next_run_at.ms > clock.now() + 5000)
+    assert(engine.execution.cancel(sleepy, support.principal, long.execution_id))
+  end)
+
+  it("is given back by a worker that drains, and ends elsewhere", function()
+    local slow, its_instance = support.project [[
+      workflow { name = "slow", run = function() local a = random() time.sleep(0.8) return { a, random() } end }
+    ]]
+    local accepted = support.accept(slow, its_instance)
+    engine.drain(0.1)
+    local doc = assert(engine.execution.get(slow, accepted.execution_id))
+    assert.equal("queued", doc.status)
+    local _, err = engine.execution.accept(slow, support.principal, { instance_id = its_instance })
+    assert.equal("draining", err.code)
+    assert(engine.start { slot = 0, epoch = require("kt.crypto").uuid7(), home = "." })
+    doc = support.ended(slow, accepted.execution_id)
+    assert.equal("completed", doc.status)
+    local types = support.events(slow, accepted.execution_id)
+    assert.same({ "execution.started", "execution.resumed", "execution.completed" }, types)
+  end)
+end)
+
+describe("what a dead worker left", function()
+  local project, instance
+
+  setup(function()
+    support.open()
+    assert(engine.start { slot = 0, epoch = require("kt.crypto").uuid7(), home = "." })
+    project, instance = support.project [[workflow { name = "x", run = function() time.sleep(30) end }]]
+  end)
+
+  after_each(require("engine.vms").close)
+
+  teardown(function()
+    engine.drain(0)
+    support.close()
+  end)
+
+  it("ends as worker_lost with one result, and waiting runs are armed again", function()
+    local accepted = support.accept(project, instance, { timeout_seconds = 86400 })
+    local id = accepted.execution_id
+    for _ = 1, 500 do
+      if engine.execution.get(project, id).status == "waiting" then break end
+      task.sleep(0.01)
+    end
+    local doc = assert(project.db:find_one("kt_p_executions", { _id = id }))
+    doc._id, doc.status, doc.owner_epoch = id:sub(1, -4) .. "abc", "running", "dead"
+    assert(project.db:insert("kt_p_executions", doc))
+    local master = require("engine.places").master()
+    assert(master:delete_one("kt_m_ready", { _id = project.id }))
+    assert(master:insert("kt_m_workers", { _id = "dead", slot = 0, host = "elsewhere", pid = 1, process_start = "1",
+      lease_until = value.date(clock.now() - 1) }))
+    require("engine.recovery").run({ { _id = "dead" } })
+    local ended = support.ended(project, doc._id)
+    assert.equal("failed", ended.status)
+    assert.equal("worker_lost", ended.stop_reason)
+    assert.equal("worker_lost", ended.error.code)
+    assert.is_true(ended.error.retryable)
+    assert.equal(1, project.db:count("kt_p_results", { execution_id = doc._id }))
+    assert.is_nil(master:find_one("kt_m_workers", { _id = "dead" }))
+    assert.truthy(master:find_one("kt_m_ready", { _id = project.id }))
+    assert(engine.execution.cancel(project, support.principal, id))
+  end)
+
+  it("cannot write any more: its token is old", function()
+    local slow, its_instance = support.project [[
+      workflow { name = "zombie", run = function() time.sleep(0.3) return "zombie" end }
+    ]]
+    local accepted = support.accept(slow, its_instance)
+    assert(slow.db:update_one("kt_p_executions", { _id = accepted.execution_id }, { inc = { token = 1 } }))
+    wait_gone(accepted.execution_id)
+    local doc = assert(engine.execution.get(slow, accepted.execution_id))
+    assert.equal("running", doc.status)
+    assert.is_nil(slow.db:find_one("kt_p_results", { execution_id = accepted.execution_id }))
+  end)
+end)
