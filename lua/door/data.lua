@@ -59,7 +59,7 @@ local function kind_of(name)
   return k
 end
 
---- data.get(kind, id) -> document or null
+--- data.get(kind, id) -> document, or json.null
 M.get = { class = "read" }
 
 ---@param call door.Call

@@ -213,7 +213,8 @@ local function begin(self, call)
   end)
 end
 
---- Take the new calls of the script. `replaying`: what was said to followers is not said again.
+--- Take the new calls of the script. Live ones that do something are begun at once; `replaying`:
+--- they may have an answer in the journal, and what was said to followers is not said again.
 local function take(self, calls, replaying)
   for _, call in ipairs(calls) do
     call.decoded = value.decode(call.args)
@@ -225,6 +226,9 @@ local function take(self, calls, replaying)
       end
     else
       self.open[call.id] = call
+      if not replaying and not door.service(call.name).wake_at then
+        begin(self, call)
+      end
     end
   end
 end
@@ -367,7 +371,7 @@ function Run:drive()
   end
   local script, err = self.vm:start {
     path = self.path,
-    info = self.info,
+    run = self.info,
     input = self.input,
     seed = crypto.sha256(self.doc._id),
     now = self.now,
@@ -381,16 +385,15 @@ function Run:drive()
     local event
     event, err = script:next()
     local answer = answers[next_answer]
-    if event and event.status ~= "calls" and event.calls then
-      take(self, event.calls, answer ~= nil) -- what it said last
-    end
     if self.killed then
       outcome = { kind = "stopped" }
     elseif not event then
       outcome = { kind = "error", error = err }
     elseif event.status == "calls" then
       take(self, event.calls, answer ~= nil)
-      if answer then
+      if #event.calls > 0 then
+        outcome = nil -- it may go on by itself; it waits when it has nothing more to ask
+      elseif answer then
         next_answer = next_answer + 1
         outcome = replay(self, answer)
       else

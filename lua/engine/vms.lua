@@ -1,6 +1,9 @@
 --- Script VMs of this worker, by project and bundle: kept warm, the least used closed first.
 
+local config = require "kt.config"
+local file = require "kt.file"
 local script = require "kt.script"
+local template = require "template"
 
 local M = {}
 
@@ -19,6 +22,42 @@ M.BYTES = 32 * 1024 * 1024
 ---@type table<string, engine.Vm[]>
 local pools = {}
 local order, total = 0, 0
+
+--- Files of the service that every bundle may require: what renders templates.
+---@type table<string, string>?
+local shared
+
+local function shared_files()
+  if shared then
+    return shared
+  end
+  local files = {}
+  for _, name in ipairs(template.runtime_modules) do
+    local path = name:gsub("%.", "/") .. ".lua"
+    local source, err = file.read(config.home() .. "/lua/" .. path)
+    if not source then
+      return nil, err
+    end
+    files[path] = source
+  end
+  shared = files
+  return files
+end
+
+local function with_shared(bundle_files)
+  local extra, err = shared_files()
+  if not extra then
+    return nil, err
+  end
+  local files = {}
+  for path, source in pairs(bundle_files) do
+    files[path] = source
+  end
+  for path, source in pairs(extra) do
+    files[path] = source
+  end
+  return files
+end
 
 local function close_oldest()
   local oldest, key, at
@@ -54,7 +93,11 @@ function M.acquire(project_id, bundle)
       return entry
     end
   end
-  local vm, err = script.vm { files = bundle.files, cap = M.BYTES }
+  local files, err = with_shared(bundle.files)
+  local vm
+  if files then
+    vm, err = script.vm { files = files, cap = M.BYTES }
+  end
   if not vm then
     return nil, err
   end

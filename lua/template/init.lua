@@ -17,6 +17,7 @@ local MAX_TEMPLATES = 100 -- one prompt with all it includes
 M.runtime_modules = {
   "template.errors", "template.lexer", "template.values", "template.text", "template.tojson",
   "template.filters", "template.runtime",
+  "template.render",
 }
 
 --- Compile one template.

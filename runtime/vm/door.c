@@ -99,31 +99,46 @@ static int l_instance(lua_State *L) {
     return 1;
 }
 
-/* resolve(name, main) -> the path of the bundle's file, or nil: the path itself, a.b as a/b.lua,
- * each also beside the script that runs. */
-static int l_resolve(lua_State *L) {
-    const char *name = luaL_checkstring(L, 1), *main = luaL_checkstring(L, 2);
-    char path[512];
-    int folder = (int)(strrchr(main, '/') == NULL ? 0 : strrchr(main, '/') - main + 1);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, current(L)->script->factories_ref);
-    for (int try = 0; try < 4; try++) {
-        int n = snprintf(path, sizeof path, "%.*s%s", try < 2 ? 0 : folder, main, name);
-        if (n < 0 || n + 5 > (int)sizeof path)
-            break;
-        if (try % 2 == 1) {
-            for (char *at = path + (try < 2 ? 0 : folder); *at != '\0'; at++)
+/* The path of the bundle's file that `name` means below the first `len` bytes of `folder`: the path
+ * itself, or a.b as a/b.lua. The table of files is on top of the stack. */
+static bool find_file(lua_State *L, const char *folder, size_t len, const char *name, char *path,
+                      size_t size) {
+    for (int dotted = 0; dotted < 2; dotted++) {
+        int n = snprintf(path, size, "%.*s%s", (int)len, folder, name);
+        if (n < 0 || n + 5 > (int)size)
+            return false;
+        if (dotted) {
+            for (char *at = path + len; *at != '\0'; at++)
                 if (*at == '.')
                     *at = '/';
             strcat(path, ".lua");
         }
         lua_getfield(L, -1, path);
-        if (!lua_isnil(L, -1)) {
-            lua_pushstring(L, path);
-            return 1;
-        }
+        bool found = !lua_isnil(L, -1);
         lua_pop(L, 1);
+        if (found)
+            return true;
     }
-    lua_pushnil(L);
+    return false;
+}
+
+/* resolve(name, main) -> the path of the bundle's file, or nil. Looked for from the root, beside the
+ * script that runs, in its agent's lib/, in the shared lib/. */
+static int l_resolve(lua_State *L) {
+    const char *name = luaL_checkstring(L, 1), *main = luaL_checkstring(L, 2);
+    const char *slash = strrchr(main, '/');
+    const char *agent = strncmp(main, "agents/", 7) == 0 ? strchr(main + 7, '/') : NULL;
+    char path[512], lib[512] = "";
+    if (agent != NULL)
+        snprintf(lib, sizeof lib, "%.*slib/", (int)(agent - main + 1), main);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, current(L)->script->factories_ref);
+    if (find_file(L, "", 0, name, path, sizeof path) ||
+        (slash != NULL && find_file(L, main, (size_t)(slash - main + 1), name, path, sizeof path)) ||
+        (*lib != '\0' && find_file(L, lib, strlen(lib), name, path, sizeof path)) ||
+        find_file(L, "lib/", 4, name, path, sizeof path))
+        lua_pushstring(L, path);
+    else
+        lua_pushnil(L);
     return 1;
 }
 

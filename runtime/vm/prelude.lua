@@ -156,7 +156,12 @@ end
 libs.template = {}
 function libs.template.render(prompt_id, vars, ref)
   wants("string", prompt_id, 1, "template.render")
-  return call("template.render", { prompt_id = prompt_id, vars = vars == nil and {} or vars, ref = ref })
+  -- The host finds and compiles the prompt, the rendering is ours (lua/template/render.lua).
+  local prompt = call("template.load", { prompt_id = prompt_id, ref = ref })
+  local text, chars = base.require("template.render")(prompt, vars == nil and {} or vars)
+  call("template.rendered",
+    { prompt_id = prompt_id, version = prompt.version, sha256 = prompt.sha256, chars = chars })
+  return text
 end
 
 libs.time = { now = c.now, format = c.format_time, parse = c.parse_time }
@@ -217,7 +222,7 @@ local kinds = {
   workflow = { name = "string", run = "function" },
   tool = { name = "string", description = "string", run = "function" },
   rule = { id = "string", title = "string", category = "string", run = "function" },
-  mapping = { name = "string", tables = "table" },
+  mapping = { name = "string" },
   route = { method = "string", path = "string", run = "function" },
 }
 
@@ -263,9 +268,13 @@ local function describe(value, depth, seen)
     error("a declaration must be a tree of at most 32 levels", 0)
   end
   seen[value] = true
-  local out = c.mark_like(value, {})
-  for _, k in ipairs(c.keys(value)) do
-    out[k] = describe(rawget(value, k), depth + 1, seen)
+  local out, names = c.mark_like(value, {}), false
+  local keys = c.keys(value)
+  for _, k in ipairs(keys) do
+    names = names or type(k) == "string"
+  end
+  for _, k in ipairs(keys) do -- data has either names or places: {"enum", default = x} gets names
+    out[names and tostring(k) or k] = describe(rawget(value, k), depth + 1, seen)
   end
   seen[value] = nil
   return out

@@ -18,10 +18,10 @@ end
 describe("an execution", function()
   setup(function()
     support.open()
-    assert(engine.start { slot = 0, epoch = require("kt.crypto").uuid7(), home = "." })
+    support.start()
   end)
 
-  after_each(require("engine.vms").close)
+  after_each(support.settle)
 
   teardown(function()
     engine.drain(5)
@@ -82,7 +82,7 @@ describe("an execution", function()
       workflow { name = "reads", run = function(run)
         local me = data.get("instance", run.instance_id)
         local list = data.list("execution", { status = "running" })
-        return { name = me.name, id = list[1].execution_id, n = #list, none = data.get("dataset", "ds_x") == nil }
+        return { name = me.name, id = list[1].execution_id, n = #list, none = data.get("dataset", "ds_x") == require("json").null }
       end }
     ]]
     local doc = support.run(project, instance)

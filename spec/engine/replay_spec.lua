@@ -90,12 +90,12 @@ describe("a run that is rebuilt from its journal", function()
 
   setup(function()
     support.open()
-    assert(engine.start { slot = 0, epoch = require("kt.crypto").uuid7(), home = "." })
+    support.start()
     journal.FLUSH_SECONDS = 0 -- each event is a chunk of its own
     project, instance = support.project(WORKFLOW, { files = support.erp_files() })
   end)
 
-  after_each(require("engine.vms").close)
+  after_each(support.settle)
 
   teardown(function()
     journal.FLUSH_SECONDS = 0.1
@@ -248,7 +248,7 @@ describe("a run that is rebuilt from its journal", function()
     assert.equal("queued", doc.status)
     local _, err = engine.execution.accept(slow, support.principal, { instance_id = its_instance })
     assert.equal("draining", err.code)
-    assert(engine.start { slot = 0, epoch = require("kt.crypto").uuid7(), home = "." })
+    support.start()
     doc = support.ended(slow, accepted.execution_id)
     assert.equal("completed", doc.status)
     local types = support.events(slow, accepted.execution_id)
@@ -261,11 +261,11 @@ describe("what a dead worker left", function()
 
   setup(function()
     support.open()
-    assert(engine.start { slot = 0, epoch = require("kt.crypto").uuid7(), home = "." })
+    support.start()
     project, instance = support.project [[workflow { name = "x", run = function() time.sleep(30) end }]]
   end)
 
-  after_each(require("engine.vms").close)
+  after_each(support.settle)
 
   teardown(function()
     engine.drain(0)

@@ -4,6 +4,7 @@
 local agents = require "domain.agent"
 local clock = require "kt.clock"
 local config = require "kt.config"
+local crypto = require "kt.crypto"
 local engine = require "engine"
 local file = require "kt.file"
 local instances = require "domain.instance"
@@ -14,7 +15,9 @@ local projects = require "domain.project"
 local registry = require "scripts.registry"
 local schema = require "http.schema"
 local store = require "kt.store"
+local task = require "kt.task"
 local versions = require "domain.versions"
+local vms = require "engine.vms"
 
 local M = {}
 
@@ -32,6 +35,18 @@ function M.open()
   local name = config.get("MASTER_DATABASE_NAME")
   assert(store.create(name))
   assert(migrations.run("master", store.database(name)))
+end
+
+--- Start the engine as a new worker.
+function M.start()
+  assert(engine.start { slot = 0, epoch = crypto.uuid7(), home = "." })
+  task.sleep(0.05) -- its loops wait now
+end
+
+--- After each test: close the warm VMs, let the loops come to rest.
+function M.settle()
+  vms.close()
+  task.sleep(0.05)
 end
 
 --- Close it and leave nothing behind.
