@@ -19,6 +19,8 @@ struct ws_box {
 struct ws_op {
     struct kt_op op;
     struct ws_box *box;
+    struct kt_vm *vm;
+    int anchor; /* registry: the box, which a waiting task's stack need not hold */
     bool for_end;
     struct kt_buf text;
     uv_timer_t *timer;
@@ -53,6 +55,7 @@ static void ws_op_free(struct kt_op *op) {
     struct ws_op *wait = (struct ws_op *)op;
     leave(wait);
     kt_buf_free(&wait->text);
+    luaL_unref(wait->vm->L, LUA_REGISTRYINDEX, wait->anchor);
     if (wait->timer != NULL)
         uv_close((uv_handle_t *)wait->timer, timer_closed);
 }
@@ -119,6 +122,9 @@ static struct ws_box *check_ws(lua_State *L) {
 
 static struct ws_op *wait_on(lua_State *L, struct ws_box *box, bool for_end) {
     struct ws_op *wait = kt_op_new(L, for_end ? &end_class : &send_class);
+    wait->vm = wait->op.task->vm;
+    lua_pushvalue(L, 1);
+    wait->anchor = luaL_ref(L, LUA_REGISTRYINDEX);
     wait->box = box;
     wait->for_end = for_end;
     wait->next = box->waiting;

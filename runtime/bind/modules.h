@@ -10,6 +10,7 @@
     X("kt.config", luaopen_kt_config)                                                              \
     X("kt.crypto", luaopen_kt_crypto)                                                              \
     X("kt.fault", luaopen_kt_fault)                                                                \
+    X("kt.fetch", luaopen_kt_fetch)                                                                \
     X("kt.file", luaopen_kt_file)                                                                  \
     X("kt.http", luaopen_kt_http)                                                                  \
     X("kt.log", luaopen_kt_log)                                                                    \

@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KONTOR = os.environ.get("KONTOR", str(ROOT / "build" / "kontor"))
-SLOW = 4 if "asan" in KONTOR else 1  # factor for the limits of waiting, never for what is asserted
+ASAN = "asan" in KONTOR  # its allocator keeps what was freed: no figures of memory
+SLOW = 4 if ASAN else 1  # factor for the limits of waiting, never for what is asserted
 
 
 def bare_environment():

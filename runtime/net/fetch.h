@@ -1,0 +1,43 @@
+/* Outgoing HTTP: libcurl's multi interface on the loop. The whole answer, bounded; streaming of
+ * model answers builds on the same context later.
+ *
+ * The loop's thread only; never yields, never enters Lua. */
+#pragma once
+
+#include <uv.h>
+
+#include "core/buf.h"
+#include "core/err.h"
+
+struct kt_fetcher; /* curl multi on one loop, with its cache of connections */
+struct kt_fetch;   /* one request in flight */
+
+struct kt_fetch_request {
+    const char *method, *url;
+    const char *unix_path;      /* NULL: TCP */
+    const char *const *headers; /* "Name: value" or "Name;" (empty), closed by NULL; NULL: none */
+    const char *body;           /* NULL: none; copied */
+    size_t body_len;
+    double timeout_s; /* of all of it; 0: none */
+    size_t max_body;  /* bytes of the answer's body; more is an error */
+};
+
+struct kt_fetch_answer {
+    int status;
+    struct kt_buf headers; /* the final answer's lines "Name: value\r\n" as they came */
+    struct kt_buf body;
+};
+
+/* Called once, from the loop, never inside kt_fetch_start. err NULL: *answer is the caller's, who
+ * may take its buffers (they are freed after). Else upstream_failed (no answer, cut off, too
+ * large) or deadline_exceeded. */
+typedef void (*kt_fetch_fn)(struct kt_fetch_answer *answer, const struct kt_error *err, void *ud);
+
+struct kt_fetcher *kt_fetcher_new(uv_loop_t *loop, struct kt_error *err);
+/* Drops what is in flight without a call, then frees. The loop must turn for its handles. */
+void kt_fetcher_free(struct kt_fetcher *fetcher);
+/* invalid_argument: the URL or a header is none. */
+struct kt_fetch *kt_fetch_start(struct kt_fetcher *fetcher, const struct kt_fetch_request *request,
+                                kt_fetch_fn done, void *ud, struct kt_error *err);
+/* Stop it and forget it: done is not called. Not inside a done. */
+void kt_fetch_cancel(struct kt_fetch *fetch);
