@@ -165,7 +165,9 @@ function M.handler(app)
     local name = ctx.route and ctx.route.path or "none"
     requests:inc{route = name, method = req.method, status = tostring(status)}
     seconds:observe({route = name}, clock.monotonic() - started)
-    log.info("http.request", {request_id = req.id, project_id = ctx.params and ctx.params.project_id,
+    -- Reads that went well are many and say little.
+    local level = (status >= 400 or (req.method ~= "GET" and req.method ~= "HEAD")) and "info" or "debug"
+    log[level]("http.request", {request_id = req.id, project_id = ctx.params and ctx.params.project_id,
       msg = ("%s %s %d %.1f ms"):format(req.method, req.path:sub(1, 200), status, (clock.monotonic() - started) * 1e3)})
   end
 end
