@@ -103,7 +103,7 @@ local function build_part(def, part, sources, company)
       columns.company_id = T.constant(company)
     end
   end
-  return { raw = raw, columns = columns }, source.file.name
+  return { raw = raw, columns = columns }
 end
 
 -- The parts of a table that comes under its canonical name.
@@ -163,6 +163,42 @@ local function first_currency(source)
   return currency
 end
 
+-- Names of the sources that a table's parts read, each once: where its rows come from, then what counts and look-ups read.
+local function read_by(parts, sources)
+  local list, seen = {}, {}
+  local function add(stem)
+    if stem and sources[stem] and not seen[stem] then list[#list + 1], seen[stem] = stem, true end
+  end
+  for _, part in ipairs(parts) do add(part.from) end
+  for _, part in ipairs(parts) do
+    for _, column in pairs(part.columns or {}) do
+      if type(column) == "table" then add(column.count or column.lookup) end
+    end
+  end
+  return list
+end
+
+-- The parts of every canonical table that there is, by name.
+local function all_parts(mapping, sources)
+  if not mapping.canonical then return mapping.parts end
+  local parts = {}
+  for _, name in ipairs(schema.order) do
+    if sources[name] then parts[name] = { canonical_part(schema.tables[name], sources[name]) } end
+  end
+  return parts
+end
+
+-- One canonical table; nil when none of its sources is there.
+local function build_table(def, parts, sources, company, ctx)
+  if parts[1].rows then
+    for _, row in ipairs(parts[1].rows) do row.company_id = row.company_id or company end
+    return T.from_rows(def, parts[1].rows, ctx)
+  end
+  local built = {}
+  for _, part in ipairs(parts) do built[#built + 1] = build_part(def, part, sources, company) end
+  return built[1] and T.build(def, built, ctx)
+end
+
 ---@class erp.Loaded
 ---@field data table erp.table set that rules run on
 ---@field files table[] {name, rows, sha256} of the files that the mapping reads, by name
@@ -177,55 +213,38 @@ end
 ---@param opts { as_of: string, extract_date: string?, currency: string? } currency: the report's, default the company's
 ---@return erp.Loaded
 function M.build(mapping, sources, opts)
-  local ctx = T.context()
-  local tables, defs, names, from_file = {}, {}, {}, {}
-  for _, name in ipairs(schema.order) do
-    local def = schema.tables[name]
-    local parts = mapping.parts[name]
-    if mapping.canonical then parts = sources[name] and { canonical_part(def, sources[name]) } end
-    if parts and parts[1].rows then
-      for _, row in ipairs(parts[1].rows) do row.company_id = row.company_id or mapping.company end
-      tables[name], names[name] = T.from_rows(def, parts[1].rows, ctx), {}
-    elseif parts then
-      local built, files = {}, {}
-      for _, part in ipairs(parts) do
-        local made, file = build_part(def, part, sources, mapping.company)
-        if made then
-          built[#built + 1] = made
-          if files[#files] ~= file then files[#files + 1] = file end
-        end
-      end
-      if built[1] then
-        local tab = T.build(def, built, ctx)
-        tables[name], names[name] = tab, files
-        for _, file in ipairs(files) do
-          from_file[file] = from_file[file] or {}
-          table.insert(from_file[file], tab)
-        end
-        -- What a count or look-up reads is part of the table's sources.
-        for _, part in ipairs(parts) do
-          for _, column in pairs(part.columns) do
-            local other = type(column) == "table" and sources[column.count or column.lookup or ""]
-            if other then
-              from_file[other.file.name] = from_file[other.file.name] or {}
-              files[#files + 1] = other.file.name
-            end
-          end
-        end
-      end
-    end
-    defs[name] = def
-  end
   local company_currency = mapping.currency or first_currency(sources.company) or opts.currency or "USD"
+  local ctx, parts_of, uses = T.context(), all_parts(mapping, sources), {}
+  for _, parts in pairs(parts_of) do
+    for _, stem in ipairs(read_by(parts, sources)) do uses[stem] = (uses[stem] or 0) + 1 end
+  end
+  for stem, source in pairs(sources) do
+    if not uses[stem] then source.raw:release() end
+  end
+  local tables, names, made_of = {}, {}, {}
+  for _, name in ipairs(schema.order) do
+    local parts = parts_of[name]
+    local tab = parts and build_table(schema.tables[name], parts, sources, mapping.company, ctx)
+    tables[name], names[name] = tab, {}
+    for _, stem in ipairs(parts and read_by(parts, sources) or {}) do
+      if tab then
+        table.insert(names[name], sources[stem].file.name)
+        made_of[stem] = made_of[stem] or {}
+        table.insert(made_of[stem], tab)
+      end
+      uses[stem] = uses[stem] - 1
+      if uses[stem] == 0 then sources[stem].raw:release() end
+    end
+  end
   local report_currency = opts.currency or company_currency
-  local data = T.set { ctx = ctx, tables = tables, defs = defs, as_of = opts.as_of, extract_date = opts.extract_date,
+  local data = T.set { ctx = ctx, tables = tables, defs = schema.tables, as_of = opts.as_of, extract_date = opts.extract_date,
     company_currency = company_currency, report_currency = report_currency, sources = names }
   local loaded = { data = data, files = {}, accounts = {}, ignored = {}, sources = names, report_currency = report_currency }
-  for _, source in pairs(sources) do
+  for stem, source in pairs(sources) do
     local file = source.file
-    if from_file[file.name] then
+    if made_of[stem] then
       table.insert(loaded.files, { name = file.name, rows = source.raw.rows, sha256 = file.sha256 })
-      table.insert(loaded.accounts, account(source, from_file[file.name]))
+      table.insert(loaded.accounts, account(source, made_of[stem]))
     else
       table.insert(loaded.ignored, file.name)
     end

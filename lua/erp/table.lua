@@ -91,6 +91,7 @@
 --   raw:map2("A", "B", function(a, b) return text|nil end)        once a distinct pair
 --   raw:lookup(keycol, other_raw, other_key, other_value_column)  RawColumn: value of the first match
 --   raw:count_of(keycol, other_raw, other_key)                    RawColumn: number of matching rows, "0" when none
+--       raw:release()                     frees the cells, once all tables of this file are built
 --   T.constant "USD"                  RawColumn of any length; T.constant(nil) provided but NULL
 --   tab = T.build(def, parts, ctx)    canonical table
 --       def = {name = "invoice", columns = {{name=, type=, key=true?, default=?, values={…}?, domain=?}, …}}

@@ -148,14 +148,21 @@ struct kt_raw *kt_raw_read(const char *path, enum kt_format format, struct kt_er
     return raw;
 }
 
+void kt_raw_release_cells(struct kt_raw *raw) {
+    for (int i = 0; i < raw->columns; i++) {
+        kt_dict_free(raw->column[i].dict);
+        free(raw->column[i].codes);
+        raw->column[i].dict = NULL;
+        raw->column[i].codes = NULL;
+    }
+}
+
 void kt_raw_free(struct kt_raw *raw) {
     if (raw == NULL)
         return;
-    for (int i = 0; i < raw->columns; i++) {
+    kt_raw_release_cells(raw);
+    for (int i = 0; i < raw->columns; i++)
         free(raw->column[i].name);
-        kt_dict_free(raw->column[i].dict);
-        free(raw->column[i].codes);
-    }
     kt_cell_errors_clear(&raw->errors);
     free(raw->lines);
     free(raw);

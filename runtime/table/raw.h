@@ -23,4 +23,6 @@ struct kt_raw {
 struct kt_raw *kt_raw_read(const char *path, enum kt_format format, struct kt_error *err);
 struct kt_raw *kt_raw_parse(const char *data, size_t n, enum kt_format format,
                             struct kt_error *err);
+/* Free the cells; names, lines and errors stay. Pointers into its columns are then dangling. */
+void kt_raw_release_cells(struct kt_raw *raw);
 void kt_raw_free(struct kt_raw *raw);

@@ -55,6 +55,7 @@ int32_t kt_cells_allowed(const struct kt_dict *d, int32_t count, const struct kt
 
 struct kt_raw *kt_raw_read(const char *path, int format, struct kt_error *err);
 struct kt_raw *kt_raw_parse(const char *data, size_t n, int format, struct kt_error *err);
+void kt_raw_release_cells(struct kt_raw *raw);
 void kt_raw_free(struct kt_raw *raw);
 
 struct kt_group *kt_group_new(const struct kt_keycol *keys, int32_t nkeys, const int32_t *sel, int64_t n,

@@ -91,6 +91,12 @@ function raw_methods.column(self, name)
   return { raw = self, name = name, dict = c.dict, codes = codes }
 end
 
+--- Free the cells: all tables that are made of them are built. Lines and errors stay.
+function raw_methods.release(self)
+  self.at = {}
+  C.kt_raw_release_cells(self.raw)
+end
+
 --- keep(text|nil) for each distinct text of a column: the rows where it is true.
 function raw_methods.where(self, name, keep)
   local c = self:column(name)
