@@ -1,7 +1,8 @@
 /* kt.store: the document store for Lua. Whatever touches documents yields and, when it fails, gives
  * nil, {code, message, retryable, index=, key=, number=}.
  *
- *   store.open{dir=, journal_delete=, sync_normal=, …}   once a process; dir: KONTOR_DATA_DIR
+ *   store.open{dir=, main=, journal_delete=, sync_normal=, …}   once a process; dir: KONTOR_DATA_DIR,
+ *     main (the database with the larger cache): MASTER_DATABASE_NAME
  *   store.close()   waits for what was submitted (blocks the loop; for the end of a process)
  *   store.database(name) -> db          store.create(name) store.exists(name) store.drop(name)
  *   store.list() -> names               store.check(name) -> {problems={…}, collections={name=n}}
@@ -671,7 +672,7 @@ static int l_open(lua_State *L) {
     if (the_store != NULL)
         return luaL_error(L, "the store is open");
     config.dir = kt_opt_string(L, 1, "dir", NULL);
-    config.main_db = kt_opt_string(L, 1, "main", NULL);
+    config.main_db = kt_opt_string(L, 1, "main", kt_config_text("MASTER_DATABASE_NAME"));
     config.readers = (int)kt_opt_number(L, 1, "readers", 0);
     config.writers = (int)kt_opt_number(L, 1, "writers", 0);
     config.queue_max = (int)kt_opt_number(L, 1, "queue_max", 0);

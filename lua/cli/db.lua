@@ -1,0 +1,146 @@
+--- kontor db check [NAME]: are the databases whole? Reads only; the service may run meanwhile.
+---
+--- Of every database (or the one named): the file itself, every index against a scan, every document.
+--- Of a project's, what the engine promises: the events of an execution are numbered without a gap,
+--- and an execution that has ended has its result.
+local config = require "kt.config"
+local file = require "kt.file"
+local store = require "kt.store"
+
+local USAGE = [[
+usage: kontor db check [NAME]
+
+  NAME   a database, as listed without it (default: all)
+
+Exit code 0 when all is well, 1 when something is broken or cannot be read.
+]]
+local PAGE = 500
+local ENDED = { "completed", "failed", "cancelled", "timed_out" }
+
+-- Every document of a query, in the order of `_id`.
+local function each(db, coll, filter, fields, visit)
+  local after
+  while true do
+    local list, err = db:find(coll, filter, { sort = { { "_id", 1 } }, limit = PAGE, after = after, projection = fields })
+    if not list then return nil, err end
+    for _, doc in ipairs(list) do visit(doc) end
+    if #list < PAGE then return true end
+    after = { list[#list]._id }
+  end
+end
+
+-- A chunk's `_id` is "<execution>:<first seq, ten digits>": chunks of one run come in order.
+local function events(db, problems)
+  local run, expected
+  return each(db, "kt_p_events", {}, { "n" }, function(chunk)
+    local id, first = tostring(chunk._id):match("^(.*):(%d+)$")
+    if not id or type(chunk.n) ~= "number" then
+      problems[#problems + 1] = "kt_p_events: " .. tostring(chunk._id) .. " is no chunk"
+      return
+    end
+    first = tonumber(first)
+    if id ~= run then
+      run, expected = id, 1
+    end
+    if first ~= expected then
+      problems[#problems + 1] = ("kt_p_events: %s goes on with event %d after %d"):format(id, first, expected - 1)
+    end
+    expected = first + chunk.n
+  end)
+end
+
+local function results(db, problems)
+  local ids, failed = {}, nil
+  local function flush()
+    local found, err = db:find("kt_p_results", { { "_id", "in", ids } }, { projection = { "_id" } })
+    if not found then
+      failed = failed or err
+      return
+    end
+    local there = {}
+    for _, doc in ipairs(found) do there[doc._id] = true end
+    for _, id in ipairs(ids) do
+      if not there[id] then problems[#problems + 1] = "kt_p_executions: " .. id .. " has ended without a result" end
+    end
+    ids = {}
+  end
+  local ok, err = each(db, "kt_p_executions", { { "status", "in", ENDED } }, { "token" }, function(doc)
+    ids[#ids + 1] = doc._id .. ":" .. tostring(doc.token)
+    if #ids == PAGE then flush() end
+  end)
+  if not ok then return nil, err end
+  if #ids > 0 then flush() end
+  if failed then return nil, failed end
+  return true
+end
+
+-- Prints one line, and one more for each problem; true when there is none.
+local function check(name)
+  local report, err = store.check(name)
+  if not report then
+    print(name .. ": cannot be checked: " .. tostring(err.message))
+    return false
+  end
+  local problems = report.problems
+  if #problems == 0 then -- else the rest would only repeat it
+    local db = store.database(name)
+    local ok
+    ok, err = events(db, problems)
+    if ok then ok, err = results(db, problems) end
+    if not ok then problems[1] = tostring(err.message) end
+  end
+  local documents = 0
+  for _, n in pairs(report.collections) do documents = documents + n end
+  print(("%s: %s, %d documents"):format(name, #problems == 0 and "ok" or "BROKEN", documents))
+  for _, text in ipairs(problems) do print("  " .. text) end
+  return #problems == 0
+end
+
+local function run(name)
+  local names, err = { name }, nil
+  if name then
+    local there
+    there, err = store.exists(name)
+    if not there then
+      io.stderr:write("kontor db: ", err and err.message or "no database " .. name, "\n")
+      return 1
+    end
+  else
+    names, err = store.list()
+    if not names then
+      io.stderr:write("kontor db: ", err.message, "\n")
+      return 1
+    end
+  end
+  local ok = true
+  for _, one in ipairs(names) do ok = check(one) and ok end
+  return ok and 0 or 1
+end
+
+---@param args string[]
+---@return integer exit code
+return function(args)
+  if args[1] == "--help" then
+    io.stdout:write(USAGE)
+    return 0
+  end
+  local name = args[2]
+  if args[1] ~= "check" or #args > 2 or (name and not name:find("^[a-z0-9][a-z0-9_-]*$")) then
+    io.stderr:write(USAGE)
+    return 2
+  end
+  local dir = config.get("KONTOR_DATA_DIR")
+  if not file.stat(dir) then
+    io.stderr:write("kontor db: there is no folder ", dir, "\n")
+    return 1
+  end
+  local ok, err = store.open { dir = dir }
+  if not ok then
+    io.stderr:write("kontor db: ", err.message, "\n")
+    return 1
+  end
+  local passed, code = pcall(run, name)
+  store.close()
+  if not passed then error(code, 0) end
+  return code
+end
