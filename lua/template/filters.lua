@@ -359,7 +359,8 @@ variadic("format", function(v, args, _, pos)
   return text.format(as_text(v, pos), args, pos)
 end)
 variadic("map", function(v, args, named, pos)
-  local out, apply = values.list(), nil
+  local out = values.list()
+  local apply
   if named.attribute ~= nil then
     apply = getter(named.attribute, pos, named.default)
   else
@@ -377,7 +378,8 @@ local function selector(with_attribute, keep)
     local rest = { n = math.max(0, args.n - first), unpack(args, first + 1, args.n) }
     local out = values.list()
     for _, item in ipairs(values.iterate(v, pos)) do
-      local value, passed = get(item), nil
+      local value = get(item)
+      local passed
       if test == nil then
         passed = not values.is_undefined(value) and values.truthy(value, pos)
       else

@@ -129,7 +129,8 @@ function Parser:comparison()
   local first = self:binary(1)
   local node
   while true do
-    local token, op = self:peek(), nil
+    local token = self:peek()
+    local op
     if token.kind == "op" and COMPARE[token.value] then
       op = self:next().value
     elseif self:accept("name", "in") then
