@@ -13,6 +13,7 @@
     X("kt.fetch", luaopen_kt_fetch)                                                                \
     X("kt.file", luaopen_kt_file)                                                                  \
     X("kt.http", luaopen_kt_http)                                                                  \
+    X("kt.ingest", luaopen_kt_ingest)                                                              \
     X("kt.log", luaopen_kt_log)                                                                    \
     X("kt.metrics", luaopen_kt_metrics)                                                            \
     X("kt.proc", luaopen_kt_proc)                                                                  \

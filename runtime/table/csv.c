@@ -128,15 +128,16 @@ int kt_csv_record(struct kt_rows *r, const char *s, const char *end, bool last, 
     }
     *next = s;
     long long line = r->line;
-    r->line += lines + 1;
     if ((size_t)(s - begin) > KT_ROWS_LINE) {
         return kt_fail(err, KT_DATA_REJECTED, "line %lld is longer than %u bytes", line,
                        KT_ROWS_LINE);
     }
     if (!r->header) {
         int rc = header(r, cell, err);
+        r->line += lines + 1;
         return rc < 0 ? rc : 1;
     }
+    r->line += lines + 1;
     /* An empty line is a row only where the table has one column. */
     if (cell == 1 && r->columns > 1 && r->cells[0].p == NULL && !r->scratched[0])
         return 1;

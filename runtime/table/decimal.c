@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define SCALE_MAX 38
+#define DIGITS_MAX (kt_i128)(~(unsigned __int128)0 >> 1)
 
 static kt_i128 pow10_of(int n) { /* 0..38 */
     static kt_i128 table[SCALE_MAX + 1];
@@ -168,7 +169,7 @@ static enum kt_cell scan(const char *s, size_t n, kt_i128 *digits, int *exp) {
             continue;
         }
         seen++;
-        if (v >= pow10_of(36)) { /* beyond any column: only zeros of a fraction may follow */
+        if (v > (DIGITS_MAX - 9) / 10) { /* full: only zeros of a fraction may follow */
             if (!point)
                 return KT_CELL_OUT_OF_RANGE;
             lost |= *s != '0';

@@ -12,6 +12,7 @@
 #define KT_NULL64 INT64_MIN /* NULL in a column of int64 */
 
 typedef __int128 kt_i128;
+#define KT_NULL128 ((kt_i128)((unsigned __int128)1 << 127)) /* and of sums */
 
 /* value = (hi:lo) / 10^scale. Split in two words because LuaJIT knows no 128-bit type. */
 struct kt_dec {

@@ -6,8 +6,6 @@
 
 #include "table/calendar.h"
 
-#define NULL128 ((kt_i128)1 << 127)
-
 #define BY_OP(op, TEST)                                                                            \
     switch (op) {                                                                                  \
     case KT_EQ:                                                                                    \
@@ -65,10 +63,10 @@ static inline kt_i128 value_at(const void *v, int32_t width, int64_t row) {
         return ((const kt_i128 *)v)[row];
     if (width == 8) {
         int64_t x = ((const int64_t *)v)[row];
-        return x == KT_NULL64 ? NULL128 : x;
+        return x == KT_NULL64 ? KT_NULL128 : x;
     }
     int32_t x = ((const int32_t *)v)[row];
-    return x == KT_NULL32 ? NULL128 : x;
+    return x == KT_NULL32 ? KT_NULL128 : x;
 }
 
 static bool holds(int c, int32_t op) { /* c: -1, 0, 1 */
@@ -112,7 +110,7 @@ void kt_k_cmp_dec(uint8_t *mask, const void *v, int32_t width, int32_t scale, co
     for (int64_t i = 0; i < n; i++) {
         kt_i128 x = value_at(v, width, sel == NULL ? i : sel[i]);
         struct kt_dec d = kt_dec_of(x, scale);
-        mask[i] = x != NULL128 && holds(kt_dec_cmp(&d, c), op);
+        mask[i] = x != KT_NULL128 && holds(kt_dec_cmp(&d, c), op);
     }
 }
 
@@ -136,7 +134,7 @@ void kt_k_cmp_col(uint8_t *mask, const void *a, int32_t width_a, int32_t scale_a
         int64_t row = sel == NULL ? i : sel[i];
         kt_i128 x = value_at(a, width_a, row), y = value_at(b, width_b, row);
         mask[i] = 0;
-        if (x == NULL128 || y == NULL128)
+        if (x == KT_NULL128 || y == KT_NULL128)
             continue;
         struct kt_dec dx = kt_dec_of(x, scale_a), dy = kt_dec_of(y, scale_b);
         if (plus != 0 && kt_dec_add(&dy, &p, &dy) < 0)
@@ -152,7 +150,7 @@ void kt_k_null(uint8_t *mask, const void *v, int32_t width, const int32_t *sel, 
         int64_t row = sel == NULL ? i : sel[i];
         bool null = width == 4   ? ((const int32_t *)v)[row] == KT_NULL32
                     : width == 8 ? ((const int64_t *)v)[row] == KT_NULL64
-                                 : ((const kt_i128 *)v)[row] == NULL128;
+                                 : ((const kt_i128 *)v)[row] == KT_NULL128;
         mask[i] = null == want;
     }
 }
@@ -215,7 +213,7 @@ void kt_k_gather(void *out, const void *v, int32_t width, const int32_t *idx, in
             ((int64_t *)out)[i] = idx[i] < 0 ? KT_NULL64 : ((const int64_t *)v)[idx[i]];
     } else {
         for (int64_t i = 0; i < n; i++)
-            ((kt_i128 *)out)[i] = idx[i] < 0 ? NULL128 : ((const kt_i128 *)v)[idx[i]];
+            ((kt_i128 *)out)[i] = idx[i] < 0 ? KT_NULL128 : ((const kt_i128 *)v)[idx[i]];
     }
 }
 
@@ -245,7 +243,7 @@ void kt_k_coalesce(void *out, const void *a, const void *b, int32_t width, int64
     } else {
         const kt_i128 *x = a, *y = b;
         for (int64_t i = 0; i < n; i++)
-            ((kt_i128 *)out)[i] = x[i] == NULL128 ? y[i] : x[i];
+            ((kt_i128 *)out)[i] = x[i] == KT_NULL128 ? y[i] : x[i];
     }
 }
 
@@ -294,7 +292,7 @@ int32_t kt_k_sum(kt_i128 *acc, const void *v, int32_t width, const int32_t *sel,
         if (ids[i] < 0 || (mask != NULL && mask[i] == 0))
             continue;
         kt_i128 x = value_at(v, width, sel == NULL ? i : sel[i]);
-        if (x == NULL128)
+        if (x == KT_NULL128)
             continue;
         lost |= __builtin_add_overflow(acc[ids[i]], x, &acc[ids[i]]);
     }
@@ -306,7 +304,7 @@ void kt_k_count(int64_t *acc, const void *v, int32_t width, const int32_t *sel, 
     for (int64_t i = 0; i < n; i++) {
         if (ids[i] < 0 || (mask != NULL && mask[i] == 0))
             continue;
-        if (v != NULL && value_at(v, width, sel == NULL ? i : sel[i]) == NULL128)
+        if (v != NULL && value_at(v, width, sel == NULL ? i : sel[i]) == KT_NULL128)
             continue;
         acc[ids[i]]++;
     }
@@ -338,7 +336,7 @@ void kt_k_fifo(const int32_t *start, const int32_t *members, int32_t groups, con
         if (start[g] == start[g + 1])
             continue;
         kt_i128 rest = value_at(used, used_width, members[start[g]]);
-        if (rest == NULL128 || rest < 0)
+        if (rest == KT_NULL128 || rest < 0)
             rest = 0;
         for (int32_t m = start[g]; m < start[g + 1]; m++) {
             int64_t q = qty[members[m]];

@@ -137,7 +137,7 @@ static int skip_mark(struct kt_rows *r, const char **s, const char *end, bool la
     if (n >= 2 && ((b[0] == 0xff && b[1] == 0xfe) || (b[0] == 0xfe && b[1] == 0xff))) {
         return kt_fail(err, KT_DATA_REJECTED, "the file is UTF-16; UTF-8 is wanted");
     }
-    if (n < 3 && !last && n > 0 && b[0] == 0xef)
+    if (!last && n > 0 && n < (b[0] == 0xef ? 3 : b[0] >= 0xfe ? 2 : 1))
         return 0;
     if (n >= 3 && memcmp(b, "\xef\xbb\xbf", 3) == 0)
         *s += 3;

@@ -37,7 +37,7 @@ static int key_cmp(const struct kt_keycol *k, int32_t a, int32_t b) {
         c = x < y ? -1 : 1;
     } else {
         kt_i128 x = ((const kt_i128 *)k->data)[a], y = ((const kt_i128 *)k->data)[b];
-        const kt_i128 null = (kt_i128)1 << 127;
+        const kt_i128 null = KT_NULL128;
         if (x == y)
             return 0;
         if (x == null || y == null)
@@ -105,7 +105,7 @@ static uint64_t prefix_of(const struct kt_keycol *k, int32_t row) {
                 return UINT64_MAX;
         } else {
             kt_i128 w = ((const kt_i128 *)k->data)[row];
-            if (w == (kt_i128)1 << 127)
+            if (w == KT_NULL128)
                 return UINT64_MAX;
             v = (int64_t)(w >> 64);
         }

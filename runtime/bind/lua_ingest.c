@@ -1,0 +1,252 @@
+/* Module kt.ingest: the sink of a streaming upload. Inflates, hashes, checks and writes on threads
+ * of its own; memory is bounded by one line.
+ *
+ *   ingest.open{format="csv"|"ndjson", gzip=false, path=, max_bytes=0} -> sink   does not yield
+ *   sink:write(chunk) -> true               yields
+ *   sink:finish() -> {rows, bytes, sha256, columns={…}, rejected, errors={{line, column?, code,
+ *                     message}, …} <= 100}  yields; the file is on disk then (fsync)
+ *   sink:abort()                            removes the file unless finish succeeded; belongs into a
+ *                                           task.defer: a cancelled task does not come back here
+ *
+ * Each answers nil, err on failure: data_rejected says why the table cannot be read (no header, a
+ * column named twice, a line too long, gzip damaged), body_too_large over max_bytes, storage_full.
+ * After a failure only abort may follow. `bytes` and `sha256` are of the data after inflating. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/bind.h"
+#include "core/pool.h"
+#include "table/ingest.h"
+
+#define POOL "kt.ingest.pool"
+#define POOL_HELD "kt.ingest.pool.1" /* registry field */
+#define SINK "kt.ingest.sink"
+#define THREADS 2
+#define QUEUE_MAX 256
+
+/* Held by its userdata and by a running op: a cancelled task may drop the one before the other. */
+struct sink {
+    struct kt_ingest *in;
+    int holders;
+    bool busy, failed;
+};
+
+struct ingest_op {
+    struct kt_op op;
+    struct kt_job job;
+    struct sink *sink;
+    char *bytes; /* NULL: finish */
+    size_t len;
+    struct kt_ingest_result result;
+    int rc;
+};
+
+static struct ingest_op *of_job(struct kt_job *job) {
+    return (struct ingest_op *)((char *)job - offsetof(struct ingest_op, job));
+}
+
+static void sink_release(struct sink *s) {
+    if (--s->holders > 0)
+        return;
+    kt_ingest_free(s->in);
+    free(s);
+}
+
+static void ingest_run(struct kt_job *job) {
+    struct ingest_op *o = of_job(job);
+    struct kt_error *err = &o->op.error;
+    o->rc = o->bytes != NULL ? kt_ingest_write(o->sink->in, o->bytes, o->len, err)
+                             : kt_ingest_finish(o->sink->in, &o->result, err);
+}
+
+static void push_number(lua_State *L, const char *name, long long v) {
+    lua_pushnumber(L, (lua_Number)v);
+    lua_setfield(L, -2, name);
+}
+
+static int push_result(lua_State *L, struct kt_op *op) {
+    struct ingest_op *o = (struct ingest_op *)op;
+    const struct kt_rows *rows = kt_ingest_rows(o->sink->in);
+    const struct kt_cell_errors *errors = kt_ingest_errors(o->sink->in);
+    lua_createtable(L, 0, 6);
+    push_number(L, "rows", o->result.rows);
+    push_number(L, "bytes", o->result.bytes);
+    push_number(L, "rejected", errors->rejected);
+    lua_pushstring(L, o->result.sha256);
+    lua_setfield(L, -2, "sha256");
+    int n = kt_rows_columns(rows);
+    lua_createtable(L, n, 0);
+    for (int i = 0; i < n; i++) {
+        lua_pushstring(L, kt_rows_column(rows, i));
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "columns");
+    lua_createtable(L, errors->count, 0);
+    for (int i = 0; i < errors->count; i++) {
+        const struct kt_cell_error *e = &errors->list[i];
+        lua_createtable(L, 0, 4);
+        push_number(L, "line", e->line);
+        if (e->column != NULL) {
+            lua_pushstring(L, e->column);
+            lua_setfield(L, -2, "column");
+        }
+        lua_pushstring(L, e->code);
+        lua_setfield(L, -2, "code");
+        lua_pushstring(L, e->message);
+        lua_setfield(L, -2, "message");
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "errors");
+    return 1;
+}
+
+static int push_true(lua_State *L, struct kt_op *op) {
+    (void)op;
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+static void ingest_done(struct kt_job *job) {
+    struct ingest_op *o = of_job(job);
+    o->sink->busy = false;
+    if (o->rc != 0) {
+        struct kt_error err = o->op.error;
+        o->sink->failed = true;
+        kt_op_fail(&o->op, &err);
+    } else
+        kt_op_settle(&o->op, o->bytes != NULL ? push_true : push_result);
+}
+
+static void ingest_free(struct kt_op *op) {
+    struct ingest_op *o = (struct ingest_op *)op;
+    free(o->bytes);
+    if (o->sink != NULL)
+        sink_release(o->sink);
+}
+
+static const struct kt_op_class ingest_class = {"ingest", sizeof(struct ingest_op), NULL,
+                                                ingest_free};
+
+/* The state's pool, made with the first sink; its __gc frees it with the state. */
+static struct kt_pool *pool_of(lua_State *L) {
+    struct kt_error err;
+    lua_getfield(L, LUA_REGISTRYINDEX, POOL_HELD);
+    struct kt_pool **held = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    if (held != NULL)
+        return *held;
+    held = lua_newuserdata(L, sizeof *held);
+    *held = NULL;
+    luaL_getmetatable(L, POOL);
+    lua_setmetatable(L, -2);
+    *held = kt_pool_new(kt_vm_of(L)->loop, "ingest", THREADS, QUEUE_MAX, &err);
+    if (*held == NULL)
+        kt_raise(L, &err);
+    lua_setfield(L, LUA_REGISTRYINDEX, POOL_HELD);
+    return *held;
+}
+
+static int pool_gc(lua_State *L) {
+    struct kt_pool **held = lua_touserdata(L, 1);
+    kt_pool_free(*held);
+    *held = NULL;
+    return 0;
+}
+
+static int l_open(lua_State *L) {
+    static const char *const formats[] = {"csv", "ndjson", NULL};
+    struct kt_error err;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    const char *path = kt_opt_string(L, 1, "path", NULL);
+    luaL_argcheck(L, path != NULL && path[0] != '\0', 1, "path is missing");
+    bool gzip = kt_opt_bool(L, 1, "gzip", false);
+    double max = kt_opt_number(L, 1, "max_bytes", 0);
+    luaL_argcheck(L, max >= 0 && max < 9007199254740992.0, 1, "max_bytes is out of range");
+    lua_getfield(L, 1, "format");
+    enum kt_format format = (enum kt_format)luaL_checkoption(L, -1, "csv", formats);
+    pool_of(L);
+    struct sink **held = lua_newuserdata(L, sizeof *held);
+    *held = NULL;
+    luaL_getmetatable(L, SINK);
+    lua_setmetatable(L, -2);
+    struct sink *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        kt_fail(&err, KT_NO_MEMORY, "no memory");
+        return kt_push_error(L, &err);
+    }
+    s->holders = 1;
+    *held = s;
+    s->in = kt_ingest_open(path, format, gzip, (long long)max, &err);
+    return s->in == NULL ? kt_push_error(L, &err) : 1;
+}
+
+static int start(lua_State *L, const char *bytes, size_t len) {
+    struct kt_error err;
+    struct sink **held = luaL_checkudata(L, 1, SINK), *s = *held;
+    if (s == NULL || s->in == NULL || s->failed || s->busy) {
+        kt_fail(&err, KT_INVALID_STATE, "the sink is %s",
+                s == NULL || s->in == NULL ? "closed"
+                : s->busy                  ? "busy"
+                                           : "broken: an error came before");
+        return kt_push_error(L, &err);
+    }
+    struct kt_pool *pool = pool_of(L);
+    struct ingest_op *o = kt_op_new(L, &ingest_class);
+    o->sink = s;
+    s->holders++;
+    o->job.run = ingest_run;
+    o->job.done = ingest_done;
+    o->len = len;
+    int rc = 0;
+    if (bytes != NULL) {
+        o->bytes = malloc(len + 1);
+        if (o->bytes != NULL)
+            memcpy(o->bytes, bytes, len);
+        else
+            rc = kt_fail(&err, KT_NO_MEMORY, "no memory");
+    }
+    if (rc == 0)
+        rc = kt_pool_submit(pool, &o->job, &err);
+    if (rc != 0) {
+        kt_op_drop(&o->op);
+        return kt_push_error(L, &err);
+    }
+    s->busy = true;
+    return kt_op_yield(&o->op);
+}
+
+static int l_write(lua_State *L) {
+    size_t len;
+    const char *bytes = luaL_checklstring(L, 2, &len);
+    return start(L, bytes, len);
+}
+
+static int l_finish(lua_State *L) {
+    return start(L, NULL, 0);
+}
+
+static int l_abort(lua_State *L) {
+    struct sink **held = luaL_checkudata(L, 1, SINK);
+    if (*held != NULL)
+        sink_release(*held);
+    *held = NULL;
+    return 0;
+}
+
+static const luaL_Reg functions[] = {{"open", l_open}, {NULL, NULL}};
+static const luaL_Reg methods[] = {
+    {"write", l_write}, {"finish", l_finish}, {"abort", l_abort}, {"__gc", l_abort}, {NULL, NULL}};
+
+int luaopen_kt_ingest(lua_State *L) {
+    luaL_newmetatable(L, POOL);
+    lua_pushcfunction(L, pool_gc);
+    lua_setfield(L, -2, "__gc");
+    luaL_newmetatable(L, SINK);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    luaL_setfuncs(L, methods, 0);
+    lua_pop(L, 2);
+    lua_newtable(L);
+    luaL_setfuncs(L, functions, 0);
+    return 1;
+}
