@@ -25,7 +25,8 @@
 --   t.decimal "12.5"       Decimal of text or integer          t.iso(day), t.week(day), t.day "2014-05-31"
 --   t.monday(day)          Monday of its ISO week              t.exceeds(v, ref, pct, abs, mode?)
 --   t.fx(from, to, day)    Decimal | nil (rate type M, section 0)       t.round(x, currency)
---   t.unit_cost(material, plant)  Decimal per base unit | nil (unit_cost/price_unit, scale 6)
+--   t.unit_cost(material, plant)  Decimal per base unit | nil (unit_cost/price_unit, scale 6), and its currency | nil
+--   t.plant_currency(plant)       "JPY": of the plant's company; unknown: t.currency_cc
 --   t.base(q, material, uom)      q in base units (scale 6) | nil: no conversion
 --   t.val(line_row, q)            value of a part of a PO or sales line (section 0)
 --   t.runs.exact           whether a reason of the declaration can run (2.9)

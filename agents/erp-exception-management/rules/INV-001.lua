@@ -17,7 +17,7 @@ rule {
   requires = { "stock.qty", { any = { "material_plant.reorder_point", "stock_move.qty", "sales_schedule", "prod_component" } } },
   reasons = { { "stock_out" } },
   reads = { "material_plant", "stock_move", "sales_schedule", "sales_line", "sales_order", "delivery_line", "prod_component",
-    "production_order", "po_schedule", "po_line", "purchase_order", "goods_receipt", "material", "uom_conv", "fx_rate" },
+    "production_order", "po_schedule", "po_line", "purchase_order", "goods_receipt", "material", "uom_conv", "plant", "company", "fx_rate" },
 
   run = function(t, p, emit)
     local D, PART = t.as_of, demand.PART
@@ -49,9 +49,9 @@ rule {
     -- For the rows that are left: the value of what was ordered, and what comes next.
     local value, lost = {}, {}
     for row in sales:only(out, demand.OF_LINE):each() do
-      local key = row["line.material_id"] .. "|" .. row["line.plant_id"]
+      local key, own = row["line.material_id"] .. "|" .. row["line.plant_id"], t.plant_currency(row["line.plant_id"])
       local amount = t.val(row, row.open, "line.")
-      local rate = t.fx(row["line.order.currency"] or t.currency_cc, t.currency_cc, D)
+      local rate = t.fx(row["line.order.currency"] or own, own, D)
       if amount == nil or rate == nil then
         t.skip(amount == nil and "no_net_price" or "no_rate")
         lost[key] = true
@@ -67,10 +67,16 @@ rule {
       local material, plant = row.material_id, row.plant_id
       local key = material .. "|" .. plant
       local sold, needed = row["sales.qty"] or t.zero, row["components.qty"] or t.zero
-      local impact, cost = value[key], nil
-      if not impact and not lost[key] and needed > 0 then cost = t.unit_cost(material, plant) end
+      local impact, cost, own = value[key], nil, t.plant_currency(plant)
+      local lacking = "no_cost"
+      if not impact and not lost[key] and needed > 0 then
+        local price, currency = t.unit_cost(material, plant)
+        local rate = price and t.fx(currency or own, own, D)
+        cost = rate and price * rate
+        lacking = price and "no_rate" or lacking
+      end
       if not impact and not lost[key] and needed > 0 and cost == nil then
-        t.skip "no_cost"
+        t.skip(lacking)
       else
         impact = impact or (cost and needed * cost) or t.zero
         local first = row["sales.first"]
@@ -83,6 +89,7 @@ rule {
           reason = "stock_out",
           kind = "revenue",
           impact = impact,
+          currency = own,
           severity = { floor = overdue and "high" or "medium" },
           evidence = {
             available = row.available, quality_stock = row.quality, blocked_stock = row.blocked, transit_stock = row.transit,

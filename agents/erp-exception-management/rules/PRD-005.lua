@@ -12,7 +12,7 @@ rule {
   },
   requires = capacity.requires,
   reasons = { { "overload" } },
-  reads = { "production_order", "calendar_day" },
+  reads = { "production_order", "calendar_day", "plant", "company", "fx_rate" },
 
   run = function(t, p, emit)
     local load = capacity.load(t, p)
@@ -37,6 +37,7 @@ rule {
           reason = "overload",
           kind = "cost",
           impact = excess * (row["center.cost_rate"] or t.zero),
+          currency = t.plant_currency(row["center.plant_id"]),
           severity = { level = level },
           evidence = {
             work_center_id = row.work_center_id, plant_id = row["center.plant_id"], week = week, load = L, capacity = K, pct = pct,

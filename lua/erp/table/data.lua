@@ -84,7 +84,7 @@ M.table_of = table_of
 -- What is not a table in `t`: values and functions over the whole data set. A rule that calls one
 -- declares the tables behind it, so that its input_hash names them.
 local services = {}
-local reads = { fx = { "fx_rate" }, unit_cost = { "material_plant" }, base = { "uom_conv", "material" } }
+local reads = { plant_currency = { "plant", "company" }, fx = { "fx_rate" }, unit_cost = { "material_plant" }, base = { "uom_conv", "material" } }
 
 function services.fx(data)
   local rates = table_of(data, "fx_rate"):where { { "rate_type", "in", { "M", "" } } }
@@ -120,6 +120,16 @@ function services.fx(data)
     if rate then return rate end
     local inverse = newest(to, from, day)
     return inverse and inverse:sign() ~= 0 and D.decimal(1):div(inverse, 9) or nil
+  end
+end
+
+--- Currency of the company that a plant belongs to; the data set's where it is not known.
+function services.plant_currency(data)
+  local plants, companies = table_of(data, "plant"):index { "plant_id" }, table_of(data, "company"):index { "company_id" }
+  return function(plant)
+    local row = plant ~= nil and plants:get(plant)
+    local company = row and row.company_id and companies:get(row.company_id)
+    return company and company.currency or data.currency_cc
   end
 end
 
@@ -238,7 +248,7 @@ function M.rule_view(data, run)
     as_of = data.as_of, currency_cc = data.currency_cc, currency_rc = data.currency_rc,
     decimal = D.decimal, iso = D.iso, week = D.week, day = D.day, monday = D.monday, exceeds = D.exceeds, val = val,
     zero = D.decimal(0), runs = run.reasons, population = run.population, skip = run.skip,
-    fx = guarded "fx", unit_cost = guarded "unit_cost", base = guarded "base",
+    fx = guarded "fx", plant_currency = guarded "plant_currency", unit_cost = guarded "unit_cost", base = guarded "base",
     round = function(...) return service(data, "round")(...) end,
     has = function(self, path) return M.has(data, path or self) end,
   }
