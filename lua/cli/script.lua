@@ -1,8 +1,10 @@
 --- kontor script push PATH FILE: check a script and make it the version that the next runs take.
 -- Through the running service's admin socket, else in the store itself, under its lock.
 local config = require "kt.config"
+local fetch = require "kt.fetch"
 local file = require "kt.file"
 local json = require "json"
+local registry = require "scripts.registry"
 
 local USAGE = [[
 usage: kontor script push PATH FILE [--note TEXT]
@@ -42,20 +44,20 @@ local function escape(text)
   return (text:gsub("[^A-Za-z0-9._-]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
 
---- Through the service. Returns nil when none runs.
+--- Through the service. Answers nothing when none listens: a socket may be left from one that was
+--- killed, and the lock of the data directory then says which it is.
 ---@return table? pushed, table? err
 local function by_service(options, source)
   local socket = config.get("KONTOR_DATA_DIR") .. "/kontor.sock"
   if not file.stat(socket) then return nil end
-  local reply, err = require("kt.fetch").fetch {
+  local reply, err = fetch {
     method = "PUT", unix = socket, timeout = 60,
     url = "http://localhost/api/v1/master/scripts/" .. escape(options.path),
     headers = { ["Content-Type"] = "application/json" },
     body = json.encode { source = source, note = options.note or json.null },
   }
   if not reply then
-    -- A socket that nobody listens on is left from a service that was killed.
-    if err.code == "upstream_failed" and err.refused then return nil end
+    if err.code == "upstream_failed" then return nil end
     return nil, err
   end
   local doc, bad = json.decode(reply.body)
@@ -80,7 +82,7 @@ local function by_store(options, source)
     if ok then ok, err = migrations.run("master", store.database(name)) end
     if ok then
       local user = os.getenv("USER") or "?"
-      pushed, err = require("scripts.registry").push(options.path, source,
+      pushed, err = registry.push(options.path, source,
         { id = "cli:" .. user, name = user, role = "admin", projects = { "*" }, via = "cli" }, { note = options.note })
     end
     store.close()
@@ -98,6 +100,10 @@ return function(args)
   if not options then
     io.stderr:write(USAGE)
     return 2
+  end
+  if not registry.valid_path(options.path) then
+    say("'", options.path, "' is no path of a script: names joined by /")
+    return 1
   end
   local source, err = read(options.file)
   if not source then

@@ -61,7 +61,7 @@ end
 --- Put a new execution into the store and start it, or line it up.
 local function commit_and_start(project, principal, doc, options)
   local project_id, db = project.id, project.db
-  local admitted, err = false, nil
+  local admitted, err = false
   if doc.run_at and doc.run_at > doc.created_at then
     doc.status, doc.due_at = "delayed", doc.run_at
   else

@@ -4,11 +4,9 @@ local clock = require "kt.clock"
 local lease = require "engine.lease"
 local log = require "kt.log"
 local metrics = require "engine.metrics"
-local places = require "engine.places"
 local projects = require "domain.project"
 local ready = require "engine.ready"
 local runner = require "engine.runner"
-local task = require "kt.task"
 local value = require "value"
 
 local M = {}

@@ -213,8 +213,9 @@ return {
   {method = "GET", path = one, operation_id = "getExecution", role = "viewer", tag = "executions",
     summary = "Get an execution", params = params, answers = {[200] = {type = ty}},
     handler = function(ctx)
-      local text, err = read_text(ctx, ctx.params.execution_id)
-      return text and answer.text(200, text), err
+      -- While it runs its last_seq is the journal's.
+      local doc, err = engine.execution.get(ctx.project, ctx.params.execution_id)
+      return doc and answer.doc(200, doc), err
     end},
   {method = "GET", path = one .. "/result", operation_id = "getResult", role = "viewer", tag = "executions",
     summary = "Get the result", params = params, answers = {[200] = {type = execution.result}, [202] = running},

@@ -2,6 +2,7 @@ local engine = require "engine"
 local json = require "json"
 local lease = require "engine.lease"
 local metrics = require "kt.metrics"
+local run = require "engine.run"
 local runner = require "engine.runner"
 local support = require "engine.support"
 local task = require "kt.task"
@@ -167,6 +168,25 @@ describe("an execution", function()
     assert.equal("so far", doc.result.output)
     assert.is_true(doc.result.partial)
     assert.equal("execution.timed_out", (select(2, support.events(project, doc.execution_id)))[doc.last_seq].type)
+  end)
+
+  it("is killed when it computes on after its timeout, or takes too much memory", function()
+    run.GRACE_SECONDS = 0.3
+    local busy, instance = support.project [[workflow { name = "busy", run = function() while true do end end }]]
+    local doc = support.run(busy, instance, { timeout_seconds = 1 })
+    assert.equal("timed_out", doc.status)
+    local other, other_instance = support.project [[workflow { name = "x", run = function() return 1 end }]]
+    local hog, hog_instance = support.project [[
+      workflow { name = "hog", run = function() local t = {} while true do t[#t + 1] = ("x"):rep(1000) .. #t end end }
+    ]]
+    local hogged = support.accept(hog, hog_instance)
+    local looping = support.accept(busy, instance, { timeout_seconds = 60 })
+    assert.equal("completed", support.run(other, other_instance).status) -- beside them
+    doc = support.ended(hog, hogged.execution_id)
+    assert.same({ "failed", "memory_limit" }, { doc.status, doc.error.code })
+    assert(engine.execution.cancel(busy, support.principal, looping.execution_id))
+    assert.equal("cancelled", support.ended(busy, looping.execution_id).status)
+    run.GRACE_SECONDS = 5
   end)
 
   it("is cancelled while it waits in a call, and can clean up", function()
