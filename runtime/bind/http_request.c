@@ -88,6 +88,8 @@ static enum outcome look(struct exchange *ex, bool whole, size_t max, struct kt_
     }
     if (whole && (len > max || (announced > 0 && (uint64_t)announced > max))) {
         kt_fail(err, KT_BODY_TOO_LARGE, "the body is larger than %zu bytes", max);
+        if (req->head->chunked) /* who knows how much of it is still to come */
+            kt_http_close_after(req);
         return FAILED;
     }
     if (kt_http_body_ended(req))
