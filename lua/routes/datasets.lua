@@ -52,14 +52,17 @@ local function put_table(ctx)
   ok, err = file.mkdir(dir)
   if not ok and err.code ~= "already_exists" then return nil, err end
   local path = ("%s/upload-%s"):format(dir, crypto.uuid7())
-  task.defer(function() os.remove(path) end)
   local sink
   sink, err = ingest.open{format = formats[ctx.upload_media], gzip = gzip, path = path, max_bytes = room}
   if not sink then return nil, err end
+  -- Also when the client goes away in the middle.
+  task.defer(function()
+    sink:abort()
+    os.remove(path)
+  end)
   local info
   info, err = receive(ctx, sink)
   if not info then
-    sink:abort()
     if err.code == "body_too_large" then return nil, dataset.no_room() end
     return nil, err
   end
@@ -68,8 +71,8 @@ local function put_table(ctx)
   if not blob then return nil, err end
   return dataset.put_table(ctx, {
     name = ctx.params.name, format = formats[ctx.upload_media], rows = info.rows, bytes = info.bytes,
-    sha256 = blob.sha256, columns = json.array(info.columns), duplicates = info.duplicates or 0,
-    rejected = info.rejected or 0, errors = json.array(info.errors or {}),
+    sha256 = blob.sha256, columns = json.array(info.columns), duplicates = json.null, -- known when the rows are mapped
+    rejected = info.rejected, errors = json.array(info.errors),
   })
 end
 
