@@ -122,8 +122,8 @@ static bool find_file(lua_State *L, const char *folder, size_t len, const char *
     return false;
 }
 
-/* resolve(name, main) -> the path of the bundle's file, or nil. Looked for from the root, beside the
- * script that runs, in its agent's lib/, in the shared lib/. */
+/* resolve(name, main) -> the path of the bundle's file, or nil. Looked for from the root, beside
+ * the script that runs, in its agent's lib/, in the shared lib/. */
 static int l_resolve(lua_State *L) {
     const char *name = luaL_checkstring(L, 1), *main = luaL_checkstring(L, 2);
     const char *slash = strrchr(main, '/');
@@ -133,7 +133,8 @@ static int l_resolve(lua_State *L) {
         snprintf(lib, sizeof lib, "%.*slib/", (int)(agent - main + 1), main);
     lua_rawgeti(L, LUA_REGISTRYINDEX, current(L)->script->factories_ref);
     if (find_file(L, "", 0, name, path, sizeof path) ||
-        (slash != NULL && find_file(L, main, (size_t)(slash - main + 1), name, path, sizeof path)) ||
+        (slash != NULL &&
+         find_file(L, main, (size_t)(slash - main + 1), name, path, sizeof path)) ||
         (*lib != '\0' && find_file(L, lib, strlen(lib), name, path, sizeof path)) ||
         find_file(L, "lib/", 4, name, path, sizeof path))
         lua_pushstring(L, path);
@@ -177,9 +178,9 @@ static int l_mark_like(lua_State *L) {
 
 static struct kt_door_call *new_call(lua_State *L, struct kt_run *run, int id) {
     static const char *const names[] = {
-        "model.call", "tool.call",       "erp.load",   "erp.sweep", "data.get",
-        "data.list",  "template.render", "time.sleep", "human.ask", "log",
-        "progress",   "result.partial",  NULL};
+        "model.call", "tool.call",     "erp.load",          "erp.sweep",  "data.get",
+        "data.list",  "template.load", "template.rendered", "time.sleep", "human.ask",
+        "log",        "progress",      "result.partial",    NULL};
     const char *name = names[luaL_checkoption(L, 1, NULL, names)];
     struct kt_error err;
     if (run->loading)
