@@ -31,7 +31,7 @@ for layer in core net store proc table; do
   grep -lE 'lua_State|#include <(lua|lauxlib)' runtime/$layer/*.[ch] /dev/null 2>/dev/null
 done | check "C objects know nothing of Lua"
 
-for only in lua_resume:vm/task.c lua_newstate:vm/vm.c lua_sethook:vm/hook.c; do
+for only in lua_resume:vm/task.c luaL?_newstate:vm/vm.c lua_sethook:vm/hook.c; do
   call=${only%%:*} file=${only##*:}
   grep -lE "\\b$call\\(" runtime/*/*.c | grep -v "runtime/$file" | check "only $file calls $call"
 done

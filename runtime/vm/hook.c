@@ -15,6 +15,7 @@
 #define TICK_NS 2000000    /* of this thread's CPU time */
 #define SLICE_TICKS 2      /* arm at the third: a slice is 4 to 6 ms */
 #define EXACT_COUNT 1000   /* hook interval of an exactly counted run */
+#define BLOCKED_TICKS 25   /* in a place where Lua cannot yield: then the run has to go */
 #define BLOCKED_COUNT 1000 /* until the next try where Lua cannot yield */
 
 #ifndef sigev_notify_thread_id /* glibc has the field, not always the name */
@@ -34,6 +35,8 @@ static struct {
     size_t used_mark;  /* vm->used when the task went on */
 } now;
 
+static int slice_every; /* tests: instructions, 0: by time */
+
 static void on_hook(lua_State *L, lua_Debug *ar);
 
 static void arm(int count) {
@@ -46,7 +49,7 @@ static void on_tick(int sig) {
     (void)sig;
     if (!now.armable)
         return;
-    if (++now.ticks >= SLICE_TICKS && (!now.armed || now.count != 1)) {
+    if (++now.ticks >= SLICE_TICKS && !now.armed) {
         now.armable = 0;
         arm(1);
         now.armable = 1;
@@ -85,8 +88,19 @@ static bool exact(const struct kt_task *task) {
     return task->limit <= KT_EXACT_MAX_STEPS;
 }
 
+/* Account for the CPU time since the last look. */
+static void charge_time(struct kt_task *task) {
+    uint64_t cpu = cpu_ns();
+    task->cpu += cpu - now.cpu_mark;
+    if (!exact(task))
+        task->spent += (cpu - now.cpu_mark) / KT_STEP_NS;
+    now.cpu_mark = cpu;
+}
+
 static void judge(struct kt_task *task) {
-    if (task->verdict.code == KT_OK && task->spent > task->limit)
+    bool over = task->spent > task->limit ||
+                (exact(task) && task->cpu > (task->limit + 100000) * KT_EXACT_STEP_NS);
+    if (task->verdict.code == KT_OK && over)
         kt_fail(&task->verdict, KT_INSTRUCTION_LIMIT,
                 "the script used up its budget of %llu instructions",
                 (unsigned long long)task->limit);
@@ -147,17 +161,14 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
     (void)ar;
     if (now.collect)
         collect(L);
-    if (exact(task)) {
+    if (exact(task))
         task->spent += (uint64_t)now.count;
-    } else {
-        uint64_t cpu = cpu_ns();
-        task->spent += (cpu - now.cpu_mark) / KT_STEP_NS;
-        now.cpu_mark = cpu;
-    }
+    if (!exact(task) || now.ticks > 0) /* the clock costs more than the hook */
+        charge_time(task);
     judge(task);
 
     bool over = task->verdict.code != KT_OK;
-    if (!over && now.ticks < SLICE_TICKS) { /* a collection, or counting */
+    if (!over && now.ticks < SLICE_TICKS && slice_every == 0) { /* a collection, or counting */
         now.armable = 0;
         if (exact(task)) {
             arm(EXACT_COUNT);
@@ -176,11 +187,20 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
         lua_yield(L, 0);
         return;
     }
+    if (!over && now.ticks > SLICE_TICKS + BLOCKED_TICKS) {
+        kt_fail(&task->verdict, KT_INSTRUCTION_LIMIT,
+                "the script ran too long inside a callback that cannot be interrupted");
+        over = true;
+    }
     now.armable = 0;
     arm(over ? 1 : BLOCKED_COUNT);
     now.armable = 1;
     if (over)
         luaL_error(L, "%s", task->verdict.message);
+}
+
+void kt_hook_slice_every(int count) {
+    slice_every = count;
 }
 
 void kt_hook_init(struct kt_vm *vm) {
@@ -202,7 +222,9 @@ void kt_hook_enter(struct kt_task *task) {
         set_pressure(vm);
     vm->denied = false;
     vm->enforce = true;
-    if (exact(task))
+    if (slice_every != 0)
+        arm(slice_every);
+    else if (exact(task))
         arm(EXACT_COUNT);
     now.armable = 1;
 }
@@ -213,8 +235,7 @@ void kt_hook_leave(struct kt_task *task) {
     vm->enforce = false;
     if (now.armed)
         lua_sethook(vm->L, NULL, 0, 0);
-    if (!exact(task))
-        task->spent += (cpu_ns() - now.cpu_mark) / KT_STEP_NS;
+    charge_time(task);
     task->bytes += (int64_t)vm->used - (int64_t)now.used_mark;
     if (task->bytes < 0)
         task->bytes = 0;

@@ -9,18 +9,23 @@
  *
  * A run's budget is counted in instructions. A small one (at most KT_EXACT_MAX_STEPS) is counted
  * exactly, by a hook that is there from the start; a larger one by CPU time at a nominal
- * KT_STEP_NS each, so that it costs nothing. Work of C helpers is charged to it by size. */
+ * KT_STEP_NS each, so that it costs nothing. Work of C helpers is charged to it by size; what they
+ * do beyond that ends an exactly counted run after KT_EXACT_STEP_NS for each instruction it may do.
+ */
 #pragma once
 
 #include "vm/task.h"
 
 #define KT_EXACT_MAX_STEPS 10000000ull
 #define KT_STEP_NS 2
+#define KT_EXACT_STEP_NS 400
 
 /* Around lua_resume of a script VM's task, by task.c. After kt_hook_leave, task->sliced says that
  * the yield was a slice's end; task->verdict that the run is over. */
 void kt_hook_enter(struct kt_task *task);
 void kt_hook_leave(struct kt_task *task);
+/* For tests: a slice ends after every `count` instructions; 0: by time again. */
+void kt_hook_slice_every(int count);
 /* Set up memory pressure for a new script VM. */
 void kt_hook_init(struct kt_vm *vm);
 /* Charge the running task; raises once its budget is spent. Costs nothing outside a script VM. */

@@ -36,10 +36,8 @@ static int l_error_tostring(lua_State *L) {
 }
 
 /* Stock tostring shows addresses, which differ from run to run. */
-static int l_tostring(lua_State *L) {
+static int l_plain_tostring(lua_State *L) {
     luaL_checkany(L, 1);
-    if (luaL_callmeta(L, 1, "__tostring"))
-        return 1;
     switch (lua_type(L, 1)) {
     case LUA_TNUMBER:
     case LUA_TSTRING:
@@ -65,6 +63,14 @@ static int l_tostring(lua_State *L) {
         lua_call(L, 1, 1);
         return 1;
     }
+}
+
+/* meta(v, name) -> the field of v's metatable, whatever __metatable says, or nil */
+static int l_meta(lua_State *L) {
+    luaL_checkany(L, 1);
+    if (!luaL_getmetafield(L, 1, luaL_checkstring(L, 2)))
+        lua_pushnil(L);
+    return 1;
 }
 
 /* setmetatable(t, json.array_mt) marks an array: scripts have a token for it, so that they cannot
@@ -172,8 +178,10 @@ static void build(lua_State *L, bool script) {
     lua_settop(L, 0);
     lua_newtable(L); /* 1: parts for sandbox.lua */
     lua_getglobal(L, "tostring");
-    lua_pushcclosure(L, l_tostring, 1);
-    lua_setfield(L, 1, "tostring");
+    lua_pushcclosure(L, l_plain_tostring, 1);
+    lua_setfield(L, 1, "plain_tostring");
+    lua_pushcfunction(L, l_meta);
+    lua_setfield(L, 1, "meta");
     lua_pushcfunction(L, kt_order_keys);
     lua_setfield(L, 1, "keys");
     if (script)
@@ -193,8 +201,6 @@ static void build(lua_State *L, bool script) {
     take(L, LUA_GLOBALSINDEX, base_names);
     lua_getfield(L, 2, "base");
     merge(L, 3);
-    lua_getfield(L, 1, "tostring");
-    lua_setfield(L, 3, "tostring");
     lua_pushcfunction(L, kt_order_next);
     lua_setfield(L, 3, "next");
     lua_pushcfunction(L, l_setmetatable);

@@ -1,6 +1,6 @@
 -- The Lua half of a sandbox: what a script or a rule calls, made of stock functions and C parts.
--- c: keys, next, tostring, load, is_array_mark…; see sandbox.c. Returns the table of functions that
--- replace stock ones: {base = {…}, table = {…}, string = {…}}.
+-- c: the C parts (sandbox.c). Returns the functions that replace stock ones:
+-- {base = {…}, table = {…}, string = {…}}.
 
 local c = ...
 local error, pcall, rawget, select, type = error, pcall, rawget, select, type
@@ -27,6 +27,21 @@ function M.base.pairs(t)
     end
   end, t, nil
 end
+
+
+-- Without addresses, which differ from run to run; and __tostring is called from here, not from C,
+-- so that a slice can end inside it.
+local plain_tostring, meta = c.plain_tostring, c.meta
+
+local function tostring(...)
+  local v = ...
+  local method = meta(v, "__tostring")
+  if method then
+    return method(v)
+  end
+  return plain_tostring(...)
+end
+M.base.tostring = tostring
 
 
 -- The stock xpcall runs the handler where the error was raised, and there nothing can stop it.
@@ -139,6 +154,24 @@ if scan then
     end
   end
 
+  local format = c.format
+
+  -- What only tostring can show is shown by ours.
+  local function shown(i, n, v, ...)
+    if i > n then
+      return
+    end
+    local kind = type(v)
+    if kind ~= "string" and kind ~= "number" and kind ~= "cdata" then
+      v = tostring(v)
+    end
+    return v, shown(i + 1, n, ...)
+  end
+
+  function M.string.format(f, ...)
+    return format(f, shown(1, select("#", ...), ...))
+  end
+
   local function pick(replacement, whole, ...)
     local value
     if type(replacement) == "table" then
@@ -159,7 +192,7 @@ if scan then
   -- A function or a table as replacement: the loop is in Lua, so that both may wait and be stopped.
   local function gsub_each(s, pattern, replacement, max)
     local out, done, at, len = {}, 0, 1, #s
-    local anchored = sub(pattern, 1, 1) == "^"
+    local anchored, one = sub(pattern, 1, 1) == "^", type(replacement) == "table"
     if anchored then
       pattern = sub(pattern, 2)
     end
@@ -178,7 +211,7 @@ if scan then
       end
       return not anchored
     end
-    while done < max and at <= len + 1 and step(scan(s, pattern, at, anchored)) do
+    while done < max and at <= len + 1 and step(scan(s, pattern, at, anchored, one)) do
     end
     out[#out + 1] = sub(s, at)
     return concat(out), done

@@ -9,7 +9,7 @@
 #include "vm/hook.h"
 #include "vm/pattern.h"
 
-#define CALL_STEPS 4000000u /* of one call, with 4 for each byte of the subject */
+#define CALL_STEPS 1000000u /* of one call, with 4 for each byte of the subject */
 #define PIECE_STEPS 500000u /* gsub goes back to Lua after so many, where a slice can end */
 
 struct subject {
@@ -71,7 +71,7 @@ static int push_captures(lua_State *L, const struct subject *a, const char *from
 
 static bool has_specials(const char *p, const char *end) {
     for (; p < end; p++)
-        if (strchr("^$*+?.([%-", *p) != NULL)
+        if (*p != '\0' && strchr("^$*+?.([%-", *p) != NULL)
             return true;
     return false;
 }
@@ -118,8 +118,8 @@ static int l_match(lua_State *L) {
     return find(L, true);
 }
 
-/* scan(s, pattern, from, anchored) -> first, last, captures or the whole match… | nil: the next
- * match at or after the 1-based from. */
+/* scan(s, pattern, from, anchored, one) -> first, last, captures or the whole match… | nil: the
+ * next match at or after the 1-based from; one: the first capture alone. */
 static int l_scan(lua_State *L) {
     struct subject a;
     check_subject(L, &a);
@@ -132,6 +132,8 @@ static int l_scan(lua_State *L) {
     settle(L, &a);
     if (to == NULL)
         return 0;
+    if (lua_toboolean(L, 5) && a.m.level > 1)
+        a.m.level = 1;
     lua_pushinteger(L, start - a.s + 1);
     lua_pushinteger(L, to - a.s);
     return 2 + push_captures(L, &a, start, to, true);
@@ -156,10 +158,12 @@ static void check_room(lua_State *L, const struct kt_buf *out) {
 static void add_replacement(lua_State *L, const struct subject *a, struct kt_buf *out,
                             const char *text, size_t len, const char *from, const char *to) {
     for (size_t i = 0; i < len; i++) {
-        if (text[i] != '%') {
-            kt_buf_addc(out, text[i]);
-            continue;
-        }
+        const char *percent = memchr(text + i, '%', len - i);
+        size_t plain = percent == NULL ? len - i : (size_t)(percent - text) - i;
+        kt_buf_add(out, text + i, plain);
+        i += plain;
+        if (i >= len)
+            return;
         char c = ++i < len ? text[i] : '\0';
         if (c < '0' || c > '9') {
             kt_buf_addc(out, c);
@@ -226,7 +230,7 @@ static int l_gsub_text(lua_State *L) {
     return 3;
 }
 
-/* rep and concat: stock functions, charged by what they are asked for. */
+/* Stock functions, charged by what they are asked for. */
 
 static int call_stock(lua_State *L) {
     int n = lua_gettop(L);
@@ -252,35 +256,41 @@ static int l_rep(lua_State *L) {
     return call_stock(L);
 }
 
+/* insert(t, at, v) and remove(t, at): what lies behind the place moves. */
+static int shift(lua_State *L, int args) {
+    luaL_checktype(L, 1, LUA_TTABLE);
+    double len = (double)lua_objlen(L, 1), at = lua_tonumber(L, 2);
+    if (lua_gettop(L) == args && at >= 1 && at < len)
+        kt_hook_charge(L, (uint64_t)(len - at) * 2);
+    return call_stock(L);
+}
+
+static int l_insert(lua_State *L) {
+    return shift(L, 3);
+}
+
+static int l_remove(lua_State *L) {
+    return shift(L, 2);
+}
+
 static int l_concat(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     kt_hook_charge(L, lua_objlen(L, 1));
     return call_stock(L);
 }
 
-/* format: %p and the addresses in tostring(table) would differ from run to run. */
+/* format without %p, whose addresses would differ from run to run. What is neither text nor number
+ * was turned into text by sandbox.lua, where a __tostring may be interrupted. */
 static int l_format(lua_State *L) {
     size_t len;
     const char *f = luaL_checklstring(L, 1, &len), *end = f + len;
-    int arg = 1, top = lua_gettop(L);
     while (f < end) {
         if (*f++ != '%')
             continue;
-        if (f < end && *f == '%') {
+        while (f < end && *f != '\0' && strchr("-+ #0123456789.", *f) != NULL)
             f++;
-            continue;
-        }
-        while (f < end && strchr("-+ #0123456789.", *f) != NULL && *f != '\0')
-            f++;
-        arg++;
         if (f < end && *f == 'p')
             return luaL_error(L, "string.format: %%p is not available");
-        if (f < end && *f == 's' && arg <= top && lua_type(L, arg) != LUA_TSTRING) {
-            lua_pushvalue(L, lua_upvalueindex(2)); /* our tostring */
-            lua_pushvalue(L, arg);
-            lua_call(L, 1, 1);
-            lua_replace(L, arg);
-        }
         f++;
     }
     kt_hook_charge(L, len / 8);
@@ -299,6 +309,8 @@ void kt_strlib_open(lua_State *L) {
     int parts = lua_gettop(L);
     lua_getglobal(L, "table");
     wrap(L, lua_gettop(L), "concat", l_concat);
+    wrap(L, lua_gettop(L), "insert", l_insert);
+    wrap(L, lua_gettop(L), "remove", l_remove);
     lua_pop(L, 1);
 
     lua_getglobal(L, "string");
@@ -306,9 +318,8 @@ void kt_strlib_open(lua_State *L) {
     luaL_setfuncs(L, replaced, 0);
     wrap(L, lib, "rep", l_rep);
     lua_getfield(L, lib, "format");
-    lua_getfield(L, parts, "tostring");
-    lua_pushcclosure(L, l_format, 2);
-    lua_setfield(L, lib, "format");
+    lua_pushcclosure(L, l_format, 1);
+    lua_setfield(L, parts, "format");
     lua_pushnil(L);
     lua_setfield(L, lib, "dump");
     lua_pop(L, 1);

@@ -3,7 +3,7 @@
 
 #include <lua.h>
 
-/* In the state's string and table libraries: replace find, match, rep, format and concat, take dump
- * away. The table on top of the stack has our `tostring`, and gets `scan` and `gsub_text`, of which
- * sandbox.lua makes gmatch and gsub. */
+/* In the state's string and table libraries: replace find, match, rep, concat, insert and remove,
+ * take dump away. The table on top of the stack gets `scan`, `gsub_text` and `format`, of which
+ * sandbox.lua makes gmatch, gsub and format. */
 void kt_strlib_open(lua_State *L);

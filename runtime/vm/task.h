@@ -42,6 +42,7 @@ struct kt_task {
     bool sliced;             /* hook.c: this yield was a slice's end, not a wait */
     int inner_slices;        /* hook.c: such yields of coroutines inside, not yet passed on */
     uint64_t spent, limit;   /* hook.c: instructions; limit set by who made the task */
+    uint64_t cpu;            /* hook.c: ns of CPU time */
     int64_t bytes;           /* hook.c: how much the state has grown while it ran */
     struct kt_error verdict; /* hook.c: code set = the run is over, never resume */
     struct kt_op *op;        /* what it waits for */

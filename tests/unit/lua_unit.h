@@ -23,7 +23,8 @@ static const char lua_unit_head[] =
     "local function fails(text, fn, ...) local ok, err = pcall(fn, ...) "
     "if ok then error('did not fail', 2) end "
     "local got = type(err) == 'table' and err.code .. ': ' .. err.message or tostring(err) "
-    "if not got:find(text, 1, true) then error('failed with: ' .. got .. '; want: ' .. text, 2) end end ";
+    "if not got:find(text, 1, true) then error('failed with: ' .. got .. '; want: ' .. text, 2) "
+    "end end ";
 
 static inline void lua_unit_no_leftovers(void) {
     assert_int_equal(kt_task_count(), 0);

@@ -1,0 +1,5 @@
+-- ends: memory_limit
+workflow{name="attack", run=function(run, input)
+local t = {}
+for i = 1, 1e9 do t[i] = 1LL + i end
+end}

@@ -1,0 +1,4 @@
+-- ends: output_limit
+workflow{name="attack", run=function(run, input)
+while true do log("info", ("x"):rep(10000)) end
+end}

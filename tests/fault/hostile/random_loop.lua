@@ -1,0 +1,4 @@
+-- ends: instruction_limit
+workflow{name="attack", run=function(run, input)
+while true do random() uuid() end
+end}

@@ -1,0 +1,5 @@
+-- ends: memory_limit
+workflow{name="attack", run=function(run, input)
+local t = {}
+while true do t = setmetatable({}, {__index = t}) end
+end}

@@ -1,0 +1,3 @@
+workflow{name="program", run=function(run, input)
+local mt = {} mt.__index = function(t, k) return k .. "!" end mt.__add = function(a, b) return setmetatable({v = (rawget(a, "v") or 0) + b}, mt) end mt.__call = function(t, x) return x + (rawget(t, "v") or 0) end mt.__eq = function() return true end mt.__lt = function(a, b) return rawget(a, "v") < rawget(b, "v") end mt.__len = function() return 3 end mt.__concat = function(a, b) return "cat" end local t = setmetatable({v = 0}, mt) for i = 1, 10 do t = t + i end return t.x .. t(5) .. tostring(t == setmetatable({}, mt)) .. (t .. "z") .. tostring(setmetatable({v = 1}, mt) < t)
+end}
