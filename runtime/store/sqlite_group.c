@@ -23,6 +23,19 @@ struct row {
     struct sum *sums;
 };
 
+/* The fields that a group reads, each once, found in one pass over a document. */
+struct fields {
+    int count;
+    struct {
+        const char *path;
+        size_t len;
+        bool dotted;
+        bool there;
+        bson_value_t value; /* points into the document */
+    } at[KT_GROUP_KEYS + KT_GROUP_VALUES];
+    int keys[KT_GROUP_KEYS], values[KT_GROUP_VALUES]; /* places in `at`; -1: none */
+};
+
 struct table {
     struct row *rows;
     int count, cap;
@@ -96,22 +109,60 @@ static void fold(struct sum *s, enum kt_fold how, const bson_value_t *v) {
     }
 }
 
-static struct row *row_for(struct table *t, const struct kt_group *g, const bson_t *doc,
+static int place(struct fields *f, const char *path) {
+    for (int i = 0; i < f->count; i++)
+        if (strcmp(f->at[i].path, path) == 0)
+            return i;
+    f->at[f->count].path = path;
+    f->at[f->count].len = strlen(path);
+    f->at[f->count].dotted = strchr(path, '.') != NULL;
+    return f->count++;
+}
+
+static void plan(struct fields *f, const struct kt_group *g) {
+    f->count = 0;
+    for (int i = 0; i < g->key_count; i++)
+        f->keys[i] = place(f, g->keys[i].path);
+    for (int i = 0; i < g->value_count; i++)
+        f->values[i] = g->values[i].fold == KT_COUNT_ROWS ? -1 : place(f, g->values[i].path);
+}
+
+static void read_fields(struct fields *f, const bson_t *doc) {
+    bson_iter_t it;
+    int left = 0;
+    for (int i = 0; i < f->count; i++) {
+        const bson_value_t *v;
+        bool array;
+        f->at[i].there = false;
+        if (!f->at[i].dotted)
+            left++;
+        else if ((f->at[i].there = kt_doc_get(doc, f->at[i].path, &it, &v, &array)))
+            f->at[i].value = *v;
+    }
+    if (left == 0 || !bson_iter_init(&it, doc))
+        return;
+    while (left > 0 && bson_iter_next(&it)) {
+        const char *key = bson_iter_key(&it);
+        size_t len = bson_iter_key_len(&it);
+        for (int i = 0; i < f->count; i++)
+            if (f->at[i].len == len && f->at[i].path[0] == key[0] && !f->at[i].dotted &&
+                !f->at[i].there && memcmp(f->at[i].path, key, len) == 0) {
+                f->at[i].value = *bson_iter_value(&it);
+                f->at[i].there = true;
+                left--;
+                break;
+            }
+    }
+}
+
+static struct row *row_for(struct table *t, const struct kt_group *g, const struct fields *f,
                            struct kt_buf *key, struct kt_error *err) {
-    bson_value_t values[KT_GROUP_KEYS];
-    bool present[KT_GROUP_KEYS];
     kt_buf_clear(key);
     for (int i = 0; i < g->key_count; i++) {
-        const bson_value_t *v;
-        bson_iter_t it;
-        bool array;
         size_t start = key->len;
         kt_buf_add(key, "\0\0\0\0", 4);
-        present[i] = kt_doc_get(doc, g->keys[i].path, &it, &v, &array);
-        if (present[i]) {
-            values[i] = *v; /* points into doc */
-            kt_key_add(key, v);
-        }
+        if (f->at[f->keys[i]].there)
+            kt_key_add(key, &f->at[f->keys[i]].value);
         uint32_t n = (uint32_t)(key->len - start - 4); /* 0: missing, another group than null */
         if (!key->failed)
             memcpy(key->data + start, &n, sizeof n);
@@ -146,8 +197,8 @@ static struct row *row_for(struct table *t, const struct kt_group *g, const bson
         memcpy(r->key, key->data, key->len);
     r->keys = bson_new();
     for (int i = 0; i < g->key_count; i++)
-        if (present[i])
-            bson_append_value(r->keys, g->keys[i].alias, -1, &values[i]);
+        if (f->at[f->keys[i]].there)
+            bson_append_value(r->keys, g->keys[i].alias, -1, &f->at[f->keys[i]].value);
     t->slots[at] = ++t->count;
     return r;
 }
@@ -213,9 +264,11 @@ int sq_group(struct sq_conn *c, const struct sq_coll *coll, struct kt_read *r, s
     struct sq_query q = {.what = "doc", .filter = &r->filter};
     const struct kt_group *g = r->group;
     struct table t = {0};
+    struct fields f;
     struct kt_buf key = KT_BUF_INIT;
     int rc = 0, step;
     bson_t doc;
+    plan(&f, g);
     sqlite3_stmt *s = sq_select(c, coll, &q, err);
     if (s == NULL)
         return err ? -(int)err->code : -KT_INTERNAL;
@@ -225,18 +278,16 @@ int sq_group(struct sq_conn *c, const struct sq_coll *coll, struct kt_read *r, s
             rc = sq_fail(c, step, err);
         else if (!sq_doc(s, 0, &doc))
             rc = kt_fail(err, KT_STORE_CORRUPT, "%s holds what is no document", r->coll);
-        else if ((row = row_for(&t, g, &doc, &key, err)) == NULL)
-            rc = -(int)err->code;
-        else
-            for (int i = 0; i < g->value_count; i++) {
-                const bson_value_t *v = NULL;
-                bson_iter_t it;
-                bool array;
-                if (g->values[i].fold != KT_COUNT_ROWS &&
-                    !kt_doc_get(&doc, g->values[i].path, &it, &v, &array))
-                    v = NULL;
-                fold(&row->sums[i], g->values[i].fold, v);
+        else {
+            read_fields(&f, &doc);
+            if ((row = row_for(&t, g, &f, &key, err)) == NULL)
+                rc = -(int)err->code;
+            for (int i = 0; rc == 0 && i < g->value_count; i++) {
+                int at = f.values[i];
+                fold(&row->sums[i], g->values[i].fold,
+                     at >= 0 && f.at[at].there ? &f.at[at].value : NULL);
             }
+        }
     }
     sq_done(s);
     if (rc == 0)

@@ -50,8 +50,28 @@ static bool is_nan(const bson_value_t *v) {
     return v->value_type == BSON_TYPE_DOUBLE && v->value.v_double != v->value.v_double;
 }
 
+static bool goes_up(enum kt_cmp op) {
+    return op == KT_GT || op == KT_GTE;
+}
+
+static bool is_range(enum kt_cmp op) {
+    return op == KT_GT || op == KT_GTE || op == KT_LT || op == KT_LTE;
+}
+
+/* Does another condition of the filter close the range of c? SQLite takes one bound a side for its
+ * index range, and not the tighter one: so a range that is closed gets no bound of its class. */
+static bool closed(const struct kt_filter *f, const struct kt_cond *c) {
+    for (int i = 0; i < f->count; i++) {
+        const struct kt_cond *o = &f->conds[i];
+        if (is_range(o->op) && goes_up(o->op) != goes_up(c->op) && strcmp(o->path, c->path) == 0 &&
+            kt_val_class(&o->value) == kt_val_class(&c->value) && !is_nan(&o->value))
+            return true;
+    }
+    return false;
+}
+
 /* The key range of one condition, or nothing when it has none. True when something was added. */
-static bool add_cond(struct build *b, const struct kt_cond *c) {
+static bool add_cond(struct build *b, const struct kt_filter *f, const struct kt_cond *c) {
     const bson_value_t *v = &c->value;
     int class = kt_val_class(v);
     if (strcmp(c->path, "_id") != 0 && !sq_indexed(b->coll, c->path))
@@ -97,7 +117,7 @@ static bool add_cond(struct build *b, const struct kt_cond *c) {
     case KT_GTE:
     case KT_LT:
     case KT_LTE: {
-        bool above = c->op == KT_GT || c->op == KT_GTE;
+        bool above = goes_up(c->op);
         if (class == KT_CLASS_ARRAY || class == KT_CLASS_OTHER || class == KT_CLASS_BINARY ||
             is_nan(v))
             return false;
@@ -113,6 +133,8 @@ static bool add_cond(struct build *b, const struct kt_cond *c) {
             for (int i = 0; !above && i < 33; i++)
                 kt_buf_addc(key, (char)0xFF);
         }
+        if (closed(f, c))
+            return true;
         kt_buf_adds(&b->sql, " AND ");
         compare_byte(b, c->path, above ? "<" : ">=", above ? class + 1 : class);
         return true;
@@ -145,7 +167,7 @@ static bool add_conds(struct build *b, const struct kt_filter *f, bool first) {
         int binds = b->key_count;
         if (!first || any)
             kt_buf_adds(&b->sql, " AND ");
-        if (add_cond(b, &f->conds[i]))
+        if (add_cond(b, f, &f->conds[i]))
             any = true;
         else {
             b->sql.len = before;
@@ -184,37 +206,24 @@ static void add_sort_expr(struct build *b, const struct kt_sort_key *k) {
         kt_buf_addf(&b->sql, "kt_sort1(doc,'%s',%d)", k->path, k->desc);
 }
 
-/* Behind the sort values of `after`. One direction: a row value, which an index understands; else
- * (a > x OR (a = x AND (b < y OR …))). */
+/* Behind the sort values of `after`: a >= x AND (a > x OR (a = x AND (b > y OR …))). The first bound is
+ * what an index can seek by; a row value would say the same, but SQLite does not use one whose columns
+ * are expressions. */
 static int add_after(struct build *b, const struct kt_sort *s, const bson_t *after,
                      struct kt_error *err) {
     bson_iter_t it;
     bson_value_t values[KT_SORT_MAX + 1];
     int n = 0;
-    bool same = true;
     if (bson_iter_init(&it, after))
         while (n <= KT_SORT_MAX && bson_iter_next(&it))
             values[n++] = *bson_iter_value(&it); /* points into `after` */
-    if (n != s->count)
+    if (n != s->count || n == 0)
         return kt_fail(err, KT_INVALID_ARGUMENT, "after has %d values, the sort %d keys", n, s->count);
-    for (int i = 1; i < n; i++)
-        same = same && s->keys[i].desc == s->keys[0].desc;
     kt_buf_adds(&b->sql, " AND ");
-    if (same) {
-        for (int side = 0; side < 2; side++) {
-            kt_buf_adds(&b->sql, side == 0 ? "(" : s->keys[0].desc ? ") < (" : ") > (");
-            for (int i = 0; i < n; i++) {
-                if (i > 0)
-                    kt_buf_addc(&b->sql, ',');
-                if (side == 0)
-                    add_sort_expr(b, &s->keys[i]);
-                else
-                    kt_key_add_sort(bind(b), &values[i], s->keys[i].desc);
-            }
-        }
-        kt_buf_addc(&b->sql, ')');
-        return 0;
-    }
+    add_sort_expr(b, &s->keys[0]);
+    kt_buf_adds(&b->sql, s->keys[0].desc ? "<=" : ">=");
+    kt_key_add_sort(bind(b), &values[0], s->keys[0].desc);
+    kt_buf_adds(&b->sql, " AND ");
     for (int i = 0; i < n; i++) {
         kt_buf_addc(&b->sql, '(');
         add_sort_expr(b, &s->keys[i]);
