@@ -1,5 +1,5 @@
-/* Module kt.http: the HTTP server. Yield: server:drain; of a request body, read,
- * write; of a WebSocket send, wait_closed.
+/* Module kt.http: the HTTP server. Yield: server:drain; of a request body, read, write; of a
+ * WebSocket send, wait_closed.
  *
  *   http.serve{fd=N, handler=function(req) … end, limits={…}?, via="tcp"|"unix"?} -> server
  *       fd: a listening socket, the server's from now on. Each request runs handler(req) as a new
@@ -8,12 +8,16 @@
  *       limits: headers, target, body, write_queue (bytes), connections, header_time, body_time,
  *       idle_time, write_time, linger_time (seconds); the defaults are those of net/http.h.
  *   http.listen("127.0.0.1:0") -> fd, port | nil, err
- *   server:drain(seconds) -> bool    accept no more, finish what runs; true: all are gone
+ *   server:drain(seconds) -> bool    accept no more, finish what runs; true: all are gone,
+ *       also the WebSockets, which the handlers close (1001)
  *   server:close()    cuts every connection      server:connections() -> n
  *
- *   req.method .target .path .query .headers .id .remote .via .version   (headers: lower-case
- * names) req:body(max?) -> string | nil, err      the whole; max 1 MiB unless said req:read() ->
- * chunk | nil at the end | nil, err req:respond(status, headers?, body?) -> true | nil, err
+ *   req.method .target .path .query .headers .id .remote .via .version
+ *       headers: lower-case names; path and query as sent
+ *   req:body(max?) -> string | nil, err
+ *       the whole of it; max 1 MiB unless said
+ *   req:read() -> chunk | nil at the end | nil, err
+ *   req:respond(status, headers?, body?) -> true | nil, err
  *   req:start(status, headers?), req:write(chunk), req:finish() -> true | nil, err
  *       headers: name -> string, number or list. content-length in start announces the length,
  *       connection="close" ends the connection; the other framing fields raise.
@@ -26,8 +30,8 @@
  *       cancelled: closed
  *   ws:close(code?, reason?)   1000 and 1001 after what is queued, other codes at once
  *   ws:closed() -> bool        ws:wait_closed() -> true
- *   What a client sends is read and ignored, frames of at most max_frame bytes. server:drain closes
- *   with 1001. A ws that is collected closes with 1000.
+ *   What a client sends is read and ignored, frames of at most max_frame bytes. A ws that nobody
+ *   holds any more closes with 1000.
  *
  * err.code: body_too_large, request_timeout, malformed_request (of the body), cancelled (the client
  * is gone), invalid_state (answered already). */
@@ -143,8 +147,6 @@ static int l_drain(lua_State *L) {
     drain->next = server->drains;
     server->drains = drain;
     kt_http_drain(server->http);
-    if (server->ws != NULL)
-        kt_ws_context_close(server->ws, 1001, "the service drains");
     kt_http_lua_drained(server);
     return kt_op_yield(&drain->op);
 }

@@ -283,11 +283,6 @@ int kt_ws_context_open(const struct kt_ws_context *context) {
     return context->open;
 }
 
-void kt_ws_context_close(struct kt_ws_context *context, int code, const char *reason) {
-    for (struct kt_ws *ws = context->sockets; ws != NULL; ws = ws->next)
-        kt_ws_close(ws, code, reason);
-}
-
 /* lws parses this and never sees what the client wrote. */
 static int canonical(char *out, size_t size, const char *key) {
     return snprintf(

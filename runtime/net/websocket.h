@@ -36,8 +36,6 @@ struct kt_ws_context *kt_ws_context_new(uv_loop_t *loop, struct kt_error *err);
  * NULL) is called when its handles are gone. */
 void kt_ws_context_free(struct kt_ws_context *context, void (*freed)(void *ud), void *ud);
 int kt_ws_context_open(const struct kt_ws_context *context); /* sockets not yet gone */
-/* Close every socket with this code, as kt_ws_close. */
-void kt_ws_context_close(struct kt_ws_context *context, int code, const char *reason);
 
 /* fd: the upgraded socket, owned from here on also on failure; key: of kt_ws_handshake; rest: what
  * the client sent after its request. Answers the handshake with X-Request-Id. */

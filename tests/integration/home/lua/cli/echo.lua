@@ -123,11 +123,13 @@ end
 
 -- WebSockets. What became of the last one is at /last.
 local last = ""
+local open = setmetatable({}, { __mode = "k" })
 
 local function upgrade(req, options)
   last = ""
   local ws, err = req:upgrade(options)
   if ws then
+    open[ws] = true
     return ws
   end
   local headers = {}
@@ -234,6 +236,9 @@ return function(args)
   io.stdout:write("ready\n")
   io.stdout:flush()
   quit:wait()
+  for ws in pairs(open) do
+    ws:close(1001, "the service drains")
+  end
   local empty = server:drain(5)
   server:close()
   task.sleep(0.05)
