@@ -1,3 +1,4 @@
+/* The client's half of the opening handshake (RFC 6455 4.2.1). */
 #include "net/ws_handshake.h"
 
 #include <string.h>
