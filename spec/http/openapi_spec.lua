@@ -17,6 +17,7 @@ local roles = {
   createAgentInstance = "author", listAgentInstances = "viewer", getAgentInstance = "viewer", updateAgentInstance = "author",
   listAgentInstanceVersions = "viewer", getAgentInstanceVersion = "viewer",
   createDataset = "operator", listDatasets = "viewer", getDataset = "viewer", putTable = "operator", sealDataset = "operator",
+  pushScript = "author",
   createExecution = "operator", listExecutions = "viewer", getExecution = "viewer", getResult = "viewer", getReport = "viewer",
   listExecutionFindings = "viewer", streamEvents = "viewer", cancelExecution = "operator", followExecution = "viewer",
 }
