@@ -101,7 +101,9 @@ local function opened(doc)
 end
 
 -- Without tenants there is only the default project.
-local function exists_here(id)
+---@param id string
+---@return boolean
+function M.exists_here(id)
   return config.get("ENABLE_MULTI_TENANT") or id == config.get("DEFAULT_PROJECT_ID")
 end
 
@@ -110,7 +112,7 @@ end
 ---@return kontor.Project|nil
 ---@return kontor.Error|nil not_found also for one that is being made or erased
 function M.open(id)
-  if not exists_here(id) then return nil, problem.err("not_found") end
+  if not M.exists_here(id) then return nil, problem.err("not_found") end
   local doc, err = master():find_one(coll, {_id = id})
   if err then return nil, err end
   if not doc or doc.status == "creating" or doc.status == "erasing" then return nil, problem.err("not_found") end
@@ -124,7 +126,7 @@ end
 function M.by_number(number)
   local doc, err = master():find_one(coll, {number = number})
   if err then return nil, err end
-  if not doc or doc.status == "creating" or doc.status == "erasing" or not exists_here(doc._id) then
+  if not doc or doc.status == "creating" or doc.status == "erasing" or not M.exists_here(doc._id) then
     return nil, problem.err("not_found")
   end
   return opened(doc)
@@ -161,7 +163,7 @@ end
 ---@return kontor.Answer|nil
 ---@return kontor.Error|nil
 function M.create(ctx)
-  if not exists_here(ctx.body.project_id) then
+  if not M.exists_here(ctx.body.project_id) then
     return nil, problem.err("forbidden", "This service has one project only (ENABLE_MULTI_TENANT).")
   end
   local db, stored = master(), schema.to_stored(ty, ctx.body)
@@ -237,6 +239,7 @@ end
 ---PUT /master/projects/{project_id}. The project keeps no history.
 function M.replace(ctx)
   local db = master()
+  if not M.exists_here(ctx.params.project_id) then return nil, problem.err("not_found") end
   for _ = 1, replace_attempts do
     local before, err = db:find_one(coll, {_id = ctx.params.project_id})
     if not before then return nil, err or problem.err("not_found") end

@@ -1,6 +1,7 @@
 -- Projects, and the health of the whole.
 
 local answer = require "http.answer"
+local config = require "kt.config"
 local health = require "domain.health"
 local lists = require "domain.lists"
 local project = require "domain.project"
@@ -30,6 +31,7 @@ return {
     handler = function(ctx)
       local filter = {}
       if not ctx.query.archived then filter[#filter + 1] = {"status", "ne", "archived"} end
+      if not config.get("ENABLE_MULTI_TENANT") then filter._id = config.get("DEFAULT_PROJECT_ID") end
       local mine = ctx.principal.projects
       if mine[1] ~= "*" then filter[#filter + 1] = {"_id", "in", mine} end
       return lists.page(ctx, {db = project.master(), coll = "kt_m_projects", filter = filter, type = ty, sort = lists.by_id})
@@ -37,6 +39,7 @@ return {
   {method = "GET", path = base .. "/{project_id}", operation_id = "getProject", role = "viewer", tag = "projects",
     master = true, summary = "Get a project", params = params, answers = {[200] = {type = ty, headers = {"ETag"}}},
     handler = function(ctx)
+      if not project.exists_here(ctx.params.project_id) then return nil, problem.err("not_found") end
       local text, err = project.master():find_one_json("kt_m_projects", {_id = ctx.params.project_id}, schema.view(ty))
       if not text then return nil, err or problem.err("not_found") end
       return answer.text(200, text, {ETag = versions.etag_of(text)})
