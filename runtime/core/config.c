@@ -3,9 +3,11 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <strings.h>
 
 #define VARS_MAX 64
@@ -110,7 +112,8 @@ static void dotenv_line(char *line, int number, const char *path, char *found[],
         free(found[var - kt_config_vars]); /* the last line of a name holds, as in a shell */
         found[var - kt_config_vars] = strdup(value);
     } else if (strncmp(name, "KONTOR_", 7) == 0)
-        /* Only here: in the environment KONTOR_… may be another program's (Kubernetes sets them). */
+        /* Only here: in the environment KONTOR_… may be another program's (Kubernetes sets them).
+         */
         kt_buf_addf(faults, "%s: %s:%d: there is no such variable\n", name, path, number);
 }
 
@@ -206,6 +209,7 @@ static void check(int i, struct kt_buf *faults) {
             fault(faults, var->name, text, "is not HOST:PORT with a numeric address or localhost");
         break;
     case KT_CONFIG_TEXT:
+    case KT_CONFIG_FOLDER:
         break;
     }
     const char *wrong = var->check != NULL ? var->check(text) : NULL;
@@ -221,12 +225,24 @@ static void check_together(struct kt_buf *faults) {
     if (kt_config_address(listen, host, &port) && !kt_config_loopback(host) &&
         !kt_config_bool("KONTOR_DEV"))
         fault(faults, "KONTOR_LISTEN", listen,
-              "is not a loopback address, and there are no keys yet (KONTOR_DEV=1 serves all the same)");
+              "is not a loopback address, and there are no keys yet (KONTOR_DEV=1 serves all the "
+              "same)");
     const char *prefix = kt_config_text("PROJECT_DATABASE_PREFIX");
     const char *master = kt_config_text("MASTER_DATABASE_NAME");
     if (strncmp(master, prefix, strlen(prefix)) == 0)
         fault(faults, "MASTER_DATABASE_NAME", master,
               "begins with PROJECT_DATABASE_PREFIX, as a project's database would");
+}
+
+/* A copy of the value, a folder with the working folder before it; NULL without memory. */
+static char *value_of(const struct kt_config_var *var, const char *text) {
+    char cwd[PATH_MAX], *absolute;
+    if (var->type != KT_CONFIG_FOLDER || *text == '\0' || *text == '/' ||
+        getcwd(cwd, sizeof cwd) == NULL)
+        return strdup(text);
+    while (text[0] == '.' && text[1] == '/')
+        text += 2;
+    return asprintf(&absolute, "%s/%s", cwd, text) < 0 ? NULL : absolute;
 }
 
 int kt_config_load(const char *dotenv, struct kt_buf *faults) {
@@ -239,7 +255,7 @@ int kt_config_load(const char *dotenv, struct kt_buf *faults) {
         const char *text = getenv(var->name);
         if (text == NULL || *text == '\0')
             text = found[i] != NULL && *found[i] != '\0' ? found[i] : var->fallback;
-        values[i] = strdup(text);
+        values[i] = value_of(var, text);
         if (values[i] == NULL)
             kt_buf_addf(faults, "%s: no memory\n", var->name);
         else
@@ -265,4 +281,3 @@ void kt_config_free(void) {
         numbers[i] = 0;
     }
 }
-

@@ -40,7 +40,7 @@ static const char *check_hosts(const char *text) {
 const struct kt_config_var kt_config_vars[] = {
     {"KONTOR_LISTEN", KT_CONFIG_ADDRESS, "127.0.0.1:8000", 0, 0, NULL,
      "Address and port to serve on. Anything but a loopback address needs KONTOR_DEV=1."},
-    {"KONTOR_DATA_DIR", KT_CONFIG_TEXT, "./data", 0, 0, NULL,
+    {"KONTOR_DATA_DIR", KT_CONFIG_FOLDER, "./data", 0, 0, NULL,
      "Folder of the embedded store, the admin socket and the caches. One service at a time."},
     {"KONTOR_WORKERS", KT_CONFIG_INT, "1", 1, 64, NULL,
      "Worker processes. One is right for the embedded store."},
@@ -48,13 +48,13 @@ const struct kt_config_var kt_config_vars[] = {
      "Seconds that requests and runs get to end on TERM and HUP."},
     {"KONTOR_LOG_LEVEL", KT_CONFIG_TEXT, "info", 0, 0, check_level,
      "Lowest level that is logged: debug, info, warn, error."},
-    {"KONTOR_LOG_DIR", KT_CONFIG_TEXT, "./logs", 0, 0, NULL,
+    {"KONTOR_LOG_DIR", KT_CONFIG_FOLDER, "./logs", 0, 0, NULL,
      "Folder of app.log and executions.log; USR1 reopens them."},
     {"KONTOR_DEV", KT_CONFIG_BOOL, "0", 0, 0, NULL,
      "Development: files under agents/ are watched and win over master data."},
     {"KONTOR_HOSTS", KT_CONFIG_TEXT, "", 0, 0, check_hosts,
      "More host names to answer for, joined by commas, beside the loopback names."},
-    {"KONTOR_HOME", KT_CONFIG_TEXT, "", 0, 0, NULL,
+    {"KONTOR_HOME", KT_CONFIG_FOLDER, "", 0, 0, NULL,
      "Folder that holds lua/, agents/ and migrations/; found beside the program when unset."},
     {"MASTER_DATABASE_NAME", KT_CONFIG_TEXT, "ktern-masterdb", 0, 0, check_name,
      "Name of the master database."},
@@ -64,7 +64,7 @@ const struct kt_config_var kt_config_vars[] = {
      "0: only the project DEFAULT_PROJECT_ID exists, every other one is not found."},
     {"DEFAULT_PROJECT_ID", KT_CONFIG_TEXT, "default", 0, 0, check_project_id,
      "Project that is made at the first start."},
-    {"ERP_REPORTS_DIRECTORY", KT_CONFIG_TEXT, "", 0, 0, NULL,
+    {"ERP_REPORTS_DIRECTORY", KT_CONFIG_FOLDER, "", 0, 0, NULL,
      "Folder that gets a copy of every report as PROJECT/EXECUTION.json; none when unset."},
 };
 

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,15 +56,29 @@ static void reads_dotenv_below_the_environment(void **state) {
     assert_int_equal(rc, -KT_VALIDATION_FAILED);
     assert_non_null(strstr(kt_buf_cstr(&faults), "KONTOR_HOSTS: "));
     rc = load("KONTOR_WORKERS=2\n  export KONTOR_LOG_LEVEL = warn # why\r\n"
-              "KONTOR_DATA_DIR='/tmp/a b#c' # x\nKONTOR_LOG_DIR=a#b\nSOMETHING_ELSE=1\n");
+              "KONTOR_DATA_DIR='/tmp/a b#c' # x\nKONTOR_HOSTS=a#b\nSOMETHING_ELSE=1\n");
     assert_string_equal(kt_buf_cstr(&faults), "");
     assert_int_equal(rc, 0);
     assert_int_equal(kt_config_int("KONTOR_WORKERS"), 4);
     assert_string_equal(kt_config_text("KONTOR_LOG_LEVEL"), "warn");
     assert_string_equal(kt_config_text("KONTOR_DATA_DIR"), "/tmp/a b#c");
-    assert_string_equal(kt_config_text("KONTOR_LOG_DIR"), "a#b");
+    assert_string_equal(kt_config_text("KONTOR_HOSTS"), "a#b");
     unsetenv("KONTOR_WORKERS");
     unsetenv("KONTOR_LOG_LEVEL");
+}
+
+static void makes_folders_absolute(void **state) {
+    (void)state;
+    char cwd[PATH_MAX], wanted[PATH_MAX + 16];
+    setenv("KONTOR_DATA_DIR", "./here", 1);
+    setenv("KONTOR_LOG_DIR", "/there", 1);
+    assert_int_equal(load(""), 0);
+    assert_non_null(getcwd(cwd, sizeof cwd));
+    snprintf(wanted, sizeof wanted, "%s/here", cwd);
+    assert_string_equal(kt_config_text("KONTOR_DATA_DIR"), wanted);
+    assert_string_equal(kt_config_text("KONTOR_LOG_DIR"), "/there");
+    unsetenv("KONTOR_DATA_DIR");
+    unsetenv("KONTOR_LOG_DIR");
 }
 
 static void reports_every_fault_by_name(void **state) {
@@ -118,6 +133,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(has_defaults),
         cmocka_unit_test(reads_dotenv_below_the_environment),
+        cmocka_unit_test(makes_folders_absolute),
         cmocka_unit_test(reports_every_fault_by_name),
         cmocka_unit_test(guards_the_address),
         cmocka_unit_test(exports_what_it_read),
