@@ -1,4 +1,5 @@
 -- Load the data set, run the rules over it, hand over the report. Needs no model.
+local json = require "json"
 
 local function merged(...)
   local all = {}
@@ -29,9 +30,9 @@ workflow {
       as_of = settings.as_of,
     }
     return {
-      dataset_id = dataset.dataset_id,
-      message = not dataset.dataset_id and "There is no data: upload a dataset, seal it and run again." or nil,
-      as_of = swept.as_of,
+      dataset_id = dataset.dataset_id or json.null,
+      message = dataset.dataset_id and json.null or "There is no data: upload a dataset, seal it and run again.",
+      as_of = swept.as_of or json.null,
       summary = swept.summary,
       not_run = swept.not_run,
       warnings = swept.warnings,

@@ -1,0 +1,130 @@
+"""The analysis through the service: the same report as `kontor analyze` for the same files."""
+import gzip
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from api_fixtures import service, start_service  # noqa: F401
+from conftest import KONTOR
+
+RULES = ["IMT-007", "INV-001", "PRD-005", "PRO-001"]
+P = "/api/v1/projects/acme"
+
+
+def shared_data():
+    for folder in Path(__file__).resolve().parents:
+        if (folder / "shared/erp-data/adventureworks").is_dir():
+            return folder / "shared/erp-data"
+    return None
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "company"
+    subprocess.run([KONTOR, "demo-data", "--out", folder, "--n", "600"], check=True, capture_output=True, timeout=60)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def instance(service):  # noqa: F811
+    return service.erp()
+
+
+def offline(folder, tmp_path, *args):
+    path = tmp_path / "offline.json"
+    subprocess.run([KONTOR, "analyze", "--data", folder, "--report", path, *args], check=True, capture_output=True, timeout=300)
+    return json.loads(path.read_text())
+
+
+def upload(service, folder, mapping, as_of=None, names=None):  # noqa: F811
+    dataset = service.made(f"{P}/datasets", {"name": folder.name, "mapping": mapping, "as_of": as_of})["dataset_id"]
+    for path in sorted(names or folder.glob("*.csv"), reverse=True):
+        answer = service.request("PUT", f"{P}/datasets/{dataset}/tables/{path.name}", gzip.compress(path.read_bytes()),
+                                 {"Content-Type": "text/csv", "Content-Encoding": "gzip"})
+        assert answer.status == 200, (path.name, answer.status, answer.body)
+    service.made(f"{P}/datasets/{dataset}/seal", {})
+    return dataset
+
+
+def analyse(service, instance, **input_data):  # noqa: F811
+    run = service.execute(instance, input_data=input_data)
+    assert run["status"] == "completed", run["error"]
+    answer = service.get(f"{P}/executions/{run['execution_id']}/report")
+    assert answer.status == 200, answer.body
+    return run, answer.json()
+
+
+def plain(report, *besides):
+    """A report without what names the run."""
+    left = {k: v for k, v in report.items() if k not in ("project_id", "run_id")}
+    if "trend" in besides:
+        left["business_impact"] = dict(left["business_impact"], trend_vs_previous_run=None)
+    return left
+
+
+def test_same_report_as_offline_then_its_trend(service, instance, company, tmp_path):  # noqa: F811
+    want = offline(company, tmp_path)
+    upload(service, company, "identity", "2025-06-30")
+    run, report = analyse(service, instance)
+    assert plain(report) == plain(want)
+    assert (report["project_id"], report["run_id"]) == ("acme", run["execution_id"])
+    total = report["summary"]["total"]["count"]
+    assert total > 20 and run["result"]["metrics"]["findings"] == total
+    _, again = analyse(service, instance)
+    assert again["business_impact"]["trend_vs_previous_run"] == {"new": 0, "resolved": 0, "unchanged": total}
+    assert plain(again, "trend") == plain(want, "trend")
+
+
+def test_events_tell_what_the_report_holds(service, instance, company):  # noqa: F811
+    upload(service, company, "identity", "2025-06-30")
+    run, report = analyse(service, instance)
+    events = service.request("GET", f"{P}/executions/{run['execution_id']}/events", headers={"Accept": "application/json"}).json()
+    events = events["data"] if isinstance(events, dict) else events
+    assert [e["seq"] for e in events] == list(range(1, len(events) + 1))
+    by_type = {}
+    for event in events:
+        by_type.setdefault(event["type"], []).append(event["data"])
+    loaded, swept = by_type["dataset.loaded"][0], by_type["sweep.completed"][0]
+    assert {t["name"]: t["rows"] for t in loaded["tables"]} == {t["name"]: t["rows"] for t in report["data"]["tables"]}
+    assert [d["rule_id"] for d in by_type["rule.completed"]] == RULES
+    assert swept["rules"] == len(RULES) and swept["findings"] == report["summary"]["total"]["count"]
+    assert swept["by_severity"] == report["summary"]["total"]["by_severity"]
+    assert swept["by_category"] == {k: v["count"] for k, v in report["summary"]["by_category"].items()}
+
+
+def test_choices_of_a_run(service, instance, company):  # noqa: F811
+    dataset = upload(service, company, "identity", "2025-06-30")
+    _, report = analyse(service, instance, dataset_id=dataset, rules=["PRO-001"], rule_params={"PRO-001.one_time_limit": "5"})
+    assert [c["rule_id"] for c in report["data"]["coverage"]] == ["PRO-001"]
+    rule = next(r for c in report["categories"] for r in c["rules"])
+    assert rule["params"]["one_time_limit"] == "5"
+    _, report = analyse(service, instance, dataset_id=dataset, categories=["inventory", "production"])
+    assert [c["rule_id"] for c in report["data"]["coverage"]] == ["INV-001", "PRD-005"]
+    run = service.execute(instance, input_data={"dataset_id": dataset, "rules": ["PRO-999"]})
+    assert run["status"] == "failed" and "PRO-999" in run["error"]["message"]
+    run = service.execute(instance, input_data={"dataset_id": dataset, "mapping": "sap"})
+    assert run["status"] == "failed" and "sap" in run["error"]["message"]
+
+
+def test_without_data_the_run_completes_and_says_so(service, tmp_path):  # noqa: F811
+    instance = service.made("/api/v1/master/projects", {"project_id": "empty", "project_name": "P", "customer_name": "C"}) and \
+        service.made("/api/v1/projects/empty/agent-instances", {"agent_id": "erp-exception-management", "name": "E"})["instance_id"]
+    run = service.execute(instance, project="empty")
+    assert (run["status"], run["stop_reason"]) == ("completed", "done")
+    output = run["result"]["output"]
+    assert output["dataset_id"] is None and "There is no data" in output["message"]
+    assert {r["rule_id"]: r["status"] for r in output["not_run"]} == dict.fromkeys(RULES, "not_evaluable")
+
+
+@pytest.mark.skipif(shared_data() is None, reason="../shared/erp-data is not here")
+def test_adventureworks_through_the_service(service, instance, tmp_path):  # noqa: F811
+    folder = shared_data() / "adventureworks"
+    want = offline(folder, tmp_path, "--mapping", "adventureworks")
+    # Files that the mapping does not read change nothing.
+    needed = [folder / t["name"] for t in want["data"]["tables"]]
+    dataset = upload(service, folder, "adventureworks", names=needed)
+    _, report = analyse(service, instance, dataset_id=dataset)
+    assert plain(report, "trend") == plain(want, "trend")
+    assert report["as_of"] == "2014-09-30"
