@@ -97,20 +97,20 @@ local function check(name)
 end
 
 local function run(name)
-  local names, err = { name }, nil
+  local names = { name }
   if name then
-    local there
-    there, err = store.exists(name)
+    local there, err = store.exists(name)
     if not there then
       io.stderr:write("kontor db: ", err and err.message or "no database " .. name, "\n")
       return 1
     end
   else
-    names, err = store.list()
-    if not names then
+    local found, err = store.list()
+    if not found then
       io.stderr:write("kontor db: ", err.message, "\n")
       return 1
     end
+    names = found
   end
   local ok = true
   for _, one in ipairs(names) do ok = check(one) and ok end

@@ -1,206 +1,26 @@
 /* kt.store: the document store for Lua. Whatever touches documents yields and, when it fails, gives
  * nil, {code, message, retryable, index=, key=, number=}.
  *
- *   store.open{dir=, main=, journal_delete=, sync_normal=, …}   once a process; dir: KONTOR_DATA_DIR,
- *     main (the database with the larger cache): MASTER_DATABASE_NAME
- *   store.close()   waits for what was submitted (blocks the loop; for the end of a process)
- *   store.database(name) -> db          store.create(name) store.exists(name) store.drop(name)
- *   store.list() -> names               store.check(name) -> {problems={…}, collections={name=n}}
- *   store.stats() -> table, without yielding
- *   db.name; db:find_one db:find db:find_json db:find_one_json db:count db:insert db:update_one
- *   db:update_many db:replace_one db:find_and_modify db:delete_one db:delete_many db:group
- *   db:distinct db:ensure_index db:commit db:blob_put db:blob_get db:blob_to_file
+ *   store.open{dir=, main=, journal_delete=, sync_normal=, …}   once a process; dir:
+ * KONTOR_DATA_DIR, main (the database with the larger cache): MASTER_DATABASE_NAME store.close()
+ * waits for what was submitted (blocks the loop; for the end of a process) store.database(name) ->
+ * db          store.create(name) store.exists(name) store.drop(name) store.list() -> names
+ * store.check(name) -> {problems={…}, collections={name=n}} store.stats() -> table, without
+ * yielding db.name; db:find_one db:find db:find_json db:find_one_json db:count db:insert
+ * db:update_one db:update_many db:replace_one db:find_and_modify db:delete_one db:delete_many
+ * db:group db:distinct db:ensure_index db:commit db:blob_put db:blob_get db:blob_to_file
  *
  * lua/meta/store.lua says the same with types. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/store_answer.h"
 #include "bind/store_args.h"
 #include "core/config.h"
 #include "core/metrics.h"
 
 static struct kt_store *the_store;
 static struct kt_metric *seconds;
-
-struct store_op {
-    struct kt_op op;
-    struct kt_call call;
-    enum answer {
-        ANSWER_TRUE,
-        ANSWER_YES,
-        ANSWER_DOC,   /* the first of call.read.out, or nil */
-        ANSWER_DOCS,
-        ANSWER_LIST,  /* call.read.out is one array */
-        ANSWER_COUNT,
-        ANSWER_JSON,
-        ANSWER_JSON_ONE,
-        ANSWER_WRITE,
-        ANSWER_MODIFIED,
-        ANSWER_WRITES,
-        ANSWER_WRITE_DOC,
-        ANSWER_NAMES,
-        ANSWER_CHECK,
-        ANSWER_BLOB,
-        ANSWER_BYTES
-    } answer;
-};
-
-/* ---- answers ---- */
-
-static void push_docs(lua_State *L, const struct kt_buf *out, bool one) {
-    size_t at = 0;
-    int n = 0;
-    if (!one) {
-        lua_newtable(L);
-        kt_value_mark_array(L, lua_gettop(L));
-    } else if (out->len == 0)
-        lua_pushnil(L);
-    while (out->len - at >= 5) {
-        bson_t doc;
-        uint32_t len;
-        memcpy(&len, out->data + at, sizeof len);
-        len = BSON_UINT32_FROM_LE(len);
-        if (!bson_init_static(&doc, (const uint8_t *)out->data + at, len))
-            break;
-        kt_value_push_doc(L, &doc);
-        at += len;
-        if (one)
-            return;
-        lua_rawseti(L, -2, ++n);
-    }
-}
-
-static void push_write(lua_State *L, const struct kt_write *w) {
-    bson_iter_t it;
-    lua_createtable(L, 0, 3);
-    kt_value_push_int64(L, w->matched);
-    lua_setfield(L, -2, "matched");
-    kt_value_push_int64(L, w->modified);
-    lua_setfield(L, -2, "modified");
-    if (w->upserted != NULL && bson_iter_init_find(&it, w->upserted, "_id")) {
-        kt_value_push_doc(L, w->upserted);
-        lua_getfield(L, -1, "_id");
-        lua_setfield(L, -3, "upserted_id");
-        lua_pop(L, 1);
-    }
-}
-
-static void push_names(lua_State *L, struct kt_buf *names, char end) {
-    int n = 0;
-    lua_newtable(L);
-    kt_value_mark_array(L, lua_gettop(L));
-    for (size_t at = 0; at < names->len;) {
-        const char *stop = memchr(names->data + at, end, names->len - at);
-        size_t len = stop ? (size_t)(stop - names->data) - at : names->len - at;
-        lua_pushlstring(L, names->data + at, len);
-        lua_rawseti(L, -2, ++n);
-        at += len + 1;
-    }
-}
-
-static int push_failure(lua_State *L, const struct kt_call *call) {
-    kt_push_error(L, &call->error);
-    if (call->kind == KT_CALL_COMMIT) {
-        if (call->commit.failed_at >= 0) {
-            lua_pushinteger(L, call->commit.failed_at + 1);
-            lua_setfield(L, -2, "index");
-        }
-        if (call->commit.failed_key[0] != '\0') {
-            lua_pushstring(L, call->commit.failed_key);
-            lua_setfield(L, -2, "key");
-        }
-        if (call->commit.number != 0) {
-            lua_pushinteger(L, call->commit.number);
-            lua_setfield(L, -2, "number");
-        }
-    }
-    return 2;
-}
-
-static int push_answer(lua_State *L, struct kt_op *op) {
-    struct store_op *s = (struct store_op *)op;
-    struct kt_call *call = &s->call;
-    struct kt_write *w = call->commit.writes;
-    if (call->rc != 0)
-        return push_failure(L, call);
-    switch (s->answer) {
-    case ANSWER_TRUE:
-        lua_pushboolean(L, 1);
-        return 1;
-    case ANSWER_YES:
-        lua_pushboolean(L, call->yes);
-        return 1;
-    case ANSWER_DOC:
-        push_docs(L, &call->read.out, true);
-        return 1;
-    case ANSWER_DOCS:
-        push_docs(L, &call->read.out, false);
-        return 1;
-    case ANSWER_LIST: {
-        bson_t list;
-        if (!bson_init_static(&list, (const uint8_t *)call->read.out.data, call->read.out.len))
-            return luaL_error(L, "distinct: no list");
-        kt_push_bson_array(L, &list);
-        return 1;
-    }
-    case ANSWER_COUNT:
-        kt_value_push_int64(L, call->read.count);
-        return 1;
-    case ANSWER_JSON:
-        lua_pushlstring(L, call->read.out.data, call->read.out.len);
-        kt_value_push_int64(L, call->read.count);
-        if (call->read.last == NULL)
-            return 2;
-        kt_push_bson_array(L, call->read.last);
-        return 3;
-    case ANSWER_JSON_ONE:
-        if (call->read.count == 0)
-            lua_pushnil(L);
-        else
-            lua_pushlstring(L, call->read.out.data, call->read.out.len);
-        return 1;
-    case ANSWER_WRITE:
-        push_write(L, w);
-        return 1;
-    case ANSWER_MODIFIED:
-        kt_value_push_int64(L, w->modified);
-        return 1;
-    case ANSWER_WRITES:
-        lua_createtable(L, call->commit.count, 0);
-        for (int i = 0; i < call->commit.count; i++) {
-            push_write(L, &w[i]);
-            lua_rawseti(L, -2, i + 1);
-        }
-        return 1;
-    case ANSWER_WRITE_DOC:
-        if (w->doc == NULL)
-            lua_pushnil(L);
-        else
-            kt_value_push_doc(L, w->doc);
-        return 1;
-    case ANSWER_NAMES:
-        push_names(L, &call->out, '\0');
-        return 1;
-    case ANSWER_CHECK:
-        lua_createtable(L, 0, 2);
-        push_names(L, &call->out, '\n');
-        lua_setfield(L, -2, "problems");
-        kt_value_push_doc(L, call->summary);
-        lua_setfield(L, -2, "collections");
-        return 1;
-    case ANSWER_BLOB:
-        lua_createtable(L, 0, 2);
-        lua_pushstring(L, call->hash);
-        lua_setfield(L, -2, "sha256");
-        kt_value_push_int64(L, call->size);
-        lua_setfield(L, -2, "bytes");
-        return 1;
-    case ANSWER_BYTES:
-        lua_pushlstring(L, call->out.len ? call->out.data : "", call->out.len);
-        return 1;
-    }
-    return 0;
-}
 
 /* ---- ops ---- */
 
@@ -227,7 +47,7 @@ static void on_done(struct kt_call *call) {
     const char *name = op_name(call);
     if (seconds != NULL)
         kt_metric_observe(seconds, &name, (double)(kt_now_ns() - call->submitted_ns) / 1e9);
-    kt_op_settle(&s->op, push_answer);
+    kt_op_settle(&s->op, kt_store_push_answer);
 }
 
 static void store_cancel(struct kt_op *op) {
@@ -284,8 +104,8 @@ static struct store_op *begin_db(lua_State *L, enum kt_call_kind kind, enum answ
     return s;
 }
 
-static struct store_op *begin_read(lua_State *L, enum kt_read_kind kind, enum answer answer, int *rc,
-                                   struct kt_error *err) {
+static struct store_op *begin_read(lua_State *L, enum kt_read_kind kind, enum answer answer,
+                                   int *rc, struct kt_error *err) {
     struct store_op *s = begin_db(L, KT_CALL_READ, answer);
     s->call.read.kind = kind;
     *rc = kt_arg_coll(L, 2, s->call.read.coll, err);
@@ -484,7 +304,7 @@ static int l_replace_one(lua_State *L) {
     return end(L, s, rc, &err);
 }
 
-static int delete(lua_State *L, bool many) {
+static int delete (lua_State *L, bool many) {
     struct kt_error err;
     int rc;
     luaL_checktype(L, 3, LUA_TTABLE);
@@ -509,7 +329,8 @@ static int l_find_and_modify(lua_State *L) {
     int rc;
     luaL_checktype(L, 4, LUA_TTABLE);
     bool remove = opt_flag(L, 4, "remove");
-    struct store_op *s = begin_write(L, remove ? KT_DELETE : KT_UPDATE, ANSWER_WRITE_DOC, &rc, &err);
+    struct store_op *s =
+        begin_write(L, remove ? KT_DELETE : KT_UPDATE, ANSWER_WRITE_DOC, &rc, &err);
     struct kt_write *w = s->call.commit.writes;
     if (rc == 0)
         rc = kt_arg_filter(L, 3, &w->filter, &err);
@@ -738,11 +559,10 @@ static const luaL_Reg methods[] = {{"find_one", l_find_one},
                                    {"blob_to_file", l_blob_to_file},
                                    {NULL, NULL}};
 
-static const luaL_Reg functions[] = {{"open", l_open},     {"close", l_close},
-                                     {"database", l_database}, {"create", l_create},
-                                     {"exists", l_exists}, {"drop", l_drop},
-                                     {"list", l_list},     {"check", l_check},
-                                     {"stats", l_stats},   {NULL, NULL}};
+static const luaL_Reg functions[] = {
+    {"open", l_open},     {"close", l_close}, {"database", l_database}, {"create", l_create},
+    {"exists", l_exists}, {"drop", l_drop},   {"list", l_list},         {"check", l_check},
+    {"stats", l_stats},   {NULL, NULL}};
 
 int luaopen_kt_store(lua_State *L) {
     luaL_newmetatable(L, "kt.store.db");

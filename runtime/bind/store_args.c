@@ -50,7 +50,8 @@ static int arg_cond(lua_State *L, int item, struct kt_filter *f, struct kt_error
         const char *path = lua_tolstring(L, top - 2, &len);
         int op = kt_cmp_of_name(lua_tostring(L, top - 1));
         if (op < 0)
-            rc = kt_fail(err, KT_INVALID_ARGUMENT, "store: no operator %s", lua_tostring(L, top - 1));
+            rc = kt_fail(err, KT_INVALID_ARGUMENT, "store: no operator %s",
+                         lua_tostring(L, top - 1));
         else if ((rc = arg_value(L, top, &value, err)) == 0) {
             rc = kt_filter_add(f, path, len, (enum kt_cmp)op, &value, err);
             bson_value_destroy(&value);
@@ -60,9 +61,11 @@ static int arg_cond(lua_State *L, int item, struct kt_filter *f, struct kt_error
     return rc;
 }
 
-static int arg_conds(lua_State *L, int idx, struct kt_filter *f, bool top_level, struct kt_error *err);
+static int arg_conds(lua_State *L, int idx, struct kt_filter *f, bool top_level,
+                     struct kt_error *err);
 
-static int arg_or(lua_State *L, int item, struct kt_filter *f, bool top_level, struct kt_error *err) {
+static int arg_or(lua_State *L, int item, struct kt_filter *f, bool top_level,
+                  struct kt_error *err) {
     int rc = 0, n = (int)lua_objlen(L, item);
     if (!top_level || f->branch_count > 0)
         return bad(err, "one `or`, at the top of a filter");
@@ -178,9 +181,13 @@ int kt_arg_update(lua_State *L, int idx, struct kt_update *u, struct kt_error *e
     lua_pushnil(L);
     while (rc == 0 && lua_next(L, idx) != 0) {
         int value = lua_gettop(L);
-        int op = lua_type(L, value - 1) == LUA_TSTRING ? kt_change_of_name(lua_tostring(L, value - 1)) : -1;
+        int op = lua_type(L, value - 1) == LUA_TSTRING
+                     ? kt_change_of_name(lua_tostring(L, value - 1))
+                     : -1;
         if (op < 0)
-            rc = bad(err, "an update has set, unset, inc, min, max, set_on_insert, push, add_to_set, pull");
+            rc = bad(
+                err,
+                "an update has set, unset, inc, min, max, set_on_insert, push, add_to_set, pull");
         else if (!lua_istable(L, value))
             rc = bad(err, "a change is a table of paths");
         else
@@ -414,12 +421,4 @@ int kt_arg_write(lua_State *L, int idx, struct kt_write *w, struct kt_error *err
     }
     lua_settop(L, top);
     return rc;
-}
-
-void kt_push_bson_array(lua_State *L, const bson_t *array) {
-    bson_t doc;
-    bson_init(&doc);
-    bson_append_array(&doc, "v", 1, array);
-    kt_value_push_blob(L, bson_get_data(&doc), doc.len);
-    bson_destroy(&doc);
 }

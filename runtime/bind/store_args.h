@@ -1,6 +1,6 @@
 /* From Lua tables to the store's requests. Nothing here raises; every function reports the first
- * mistake in *err with the place of it, and what was filled so far stays to be freed by the owner of
- * the request. They need STORE_ARGS_STACK free slots. */
+ * mistake in *err with the place of it, and what was filled so far stays to be freed by the owner
+ * of the request. They need STORE_ARGS_STACK free slots. */
 #pragma once
 
 #include "bind/bind.h"
@@ -8,7 +8,8 @@
 
 #define STORE_ARGS_STACK (KT_VALUE_STACK + 40)
 
-/* A filter as plan: {status="queued", {"created_at","gte",v}, {"or", {…}, {…}}}; nil: everything. */
+/* A filter as plan: {status="queued", {"created_at","gte",v}, {"or", {…}, {…}}}; nil: everything.
+ */
 int kt_arg_filter(lua_State *L, int idx, struct kt_filter *f, struct kt_error *err);
 /* {set={…}, unset={"a"}, inc={…}, …} */
 int kt_arg_update(lua_State *L, int idx, struct kt_update *u, struct kt_error *err);
@@ -26,5 +27,3 @@ int kt_arg_coll(lua_State *L, int idx, char out[KT_NAME_MAX + 1], struct kt_erro
 int kt_arg_group(lua_State *L, int idx, struct kt_read *r, struct kt_error *err);
 /* {op="insert"|"update"|"replace"|"delete", coll=, …} */
 int kt_arg_write(lua_State *L, int idx, struct kt_write *w, struct kt_error *err);
-/* The value of a BSON array or document at idx-th place is pushed: kt_value_push_doc on {"v": …}. */
-void kt_push_bson_array(lua_State *L, const bson_t *array);

@@ -8,8 +8,8 @@
 
 static const char *const cmp_names[] = {"eq",  "ne", "in",  "nin",    "gt",
                                         "gte", "lt", "lte", "exists", "prefix"};
-static const char *const change_names[] = {"set",  "unset",       "inc",  "min", "max", "set_on_insert",
-                                           "push", "add_to_set", "pull"};
+static const char *const change_names[] = {"set",           "unset", "inc",        "min", "max",
+                                           "set_on_insert", "push",  "add_to_set", "pull"};
 
 static int index_of(const char *const *names, int n, const char *name) {
     for (int i = 0; i < n; i++)
@@ -69,7 +69,8 @@ int kt_filter_add(struct kt_filter *f, const char *path, size_t path_len, enum k
     case KT_LT:
     case KT_LTE:
         if (kt_val_is_null(value))
-            return kt_fail(err, KT_INVALID_ARGUMENT, "%s: %s null is no range", path, cmp_names[op]);
+            return kt_fail(err, KT_INVALID_ARGUMENT, "%s: %s null is no range", path,
+                           cmp_names[op]);
         break;
     case KT_EXISTS:
         if (value->value_type != BSON_TYPE_BOOL || memchr(path, '.', path_len) != NULL)
@@ -146,8 +147,8 @@ int kt_update_add(struct kt_update *u, enum kt_change op, const char *path, size
         return kt_fail(err, KT_INVALID_ARGUMENT, "%s: %s wants an array", text, change_names[op]);
     if (op == KT_INC && !kt_val_is_number(value))
         return kt_fail(err, KT_INVALID_ARGUMENT, "%s: inc wants a number", text);
-    if (op == KT_PULL && (value->value_type == BSON_TYPE_ARRAY ||
-                          value->value_type == BSON_TYPE_DOCUMENT))
+    if (op == KT_PULL &&
+        (value->value_type == BSON_TYPE_ARRAY || value->value_type == BSON_TYPE_DOCUMENT))
         return kt_fail(err, KT_INVALID_ARGUMENT, "%s: pull wants a scalar", text);
     if (!grow((void **)&u->entries, u->count, &u->cap, sizeof *u->entries))
         return kt_fail(err, KT_NO_MEMORY, "update");

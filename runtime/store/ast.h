@@ -12,11 +12,11 @@
 #include "store/names.h"
 
 enum kt_cmp {
-    KT_EQ,     /* by value; null also matches missing; an array field: whole, or any element */
-    KT_NE,     /* exact negation of eq */
-    KT_IN,     /* operand: array of at most KT_IN_MAX; empty matches nothing */
-    KT_NIN,    /* exact negation of in */
-    KT_GT,     /* ranges match only values of the operand's class; null operand: error */
+    KT_EQ,  /* by value; null also matches missing; an array field: whole, or any element */
+    KT_NE,  /* exact negation of eq */
+    KT_IN,  /* operand: array of at most KT_IN_MAX; empty matches nothing */
+    KT_NIN, /* exact negation of in */
+    KT_GT,  /* ranges match only values of the operand's class; null operand: error */
     KT_GTE,
     KT_LT,
     KT_LTE,
@@ -54,9 +54,9 @@ bool kt_filter_match(const struct kt_filter *f, const bson_t *doc);
 
 enum kt_change {
     KT_SET,
-    KT_UNSET,         /* operand ignored */
-    KT_INC,           /* missing -> operand; int64 overflow and non-numbers are errors */
-    KT_MIN,           /* BSON order; missing -> operand */
+    KT_UNSET, /* operand ignored */
+    KT_INC,   /* missing -> operand; int64 overflow and non-numbers are errors */
+    KT_MIN,   /* BSON order; missing -> operand */
     KT_MAX,
     KT_SET_ON_INSERT, /* only when an upsert inserts */
     KT_PUSH,          /* operand: array of what is appended; missing -> new array */

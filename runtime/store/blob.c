@@ -1,5 +1,5 @@
-/* Content-addressed bytes: chunks of at most KT_BLOB_CHUNK in kt_p_blobs, `_id` "hash:i". Chunk 0 is
- * written last and says how many there are, so a blob is there whole or not at all. */
+/* Content-addressed bytes: chunks of at most KT_BLOB_CHUNK in kt_p_blobs, `_id` "hash:i". Chunk 0
+ * is written last and says how many there are, so a blob is there whole or not at all. */
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -137,7 +137,8 @@ static int get_chunk(struct kt_engine *e, struct kt_call *call, const struct kt_
     return rc;
 }
 
-/* Reads all, hashing it; keeps the first chunk, and hands every later one to put_chunk when `store`. */
+/* Reads all, hashing it; keeps the first chunk, and hands every later one to put_chunk when
+ * `store`. */
 static int pass(struct kt_engine *e, struct kt_call *call, const struct kt_limit *limit,
                 struct source *src, char *first, char *chunk, bool store, char hash[65],
                 int64_t *bytes, size_t *first_len) {
@@ -226,7 +227,8 @@ static int walk(struct kt_engine *e, struct kt_call *call, const struct kt_limit
             rc = get_chunk(e, call, limit, i, &chunk, NULL, NULL);
         if (rc == 0) {
             EVP_DigestUpdate(md, chunk.data, chunk.len);
-            rc = chunk.failed ? kt_fail(&call->error, KT_NO_MEMORY, "blob") : sink(call, &chunk, ud);
+            rc =
+                chunk.failed ? kt_fail(&call->error, KT_NO_MEMORY, "blob") : sink(call, &chunk, ud);
         }
         if (i + 1 >= chunks)
             break;

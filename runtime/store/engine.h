@@ -45,14 +45,14 @@ struct kt_read {
     enum kt_read_kind kind;
     char coll[KT_NAME_MAX + 1];
     struct kt_filter filter;
-    struct kt_sort sort;      /* find: finished with _id, unless unsorted; group: over aliases */
-    int64_t limit;            /* find, group: rows; count: stop there; 0: none */
-    bson_t *after;            /* find: array of the sort keys' values; go on behind them. Or NULL */
-    char *fields;             /* find: names to keep, each with its NUL, ended by an empty one; NULL: all */
-    bool json;                /* find: out is a JSON array */
-    bool one;                 /* with json: the bare object, out empty when there is none */
-    const struct kt_view *view; /* with json; the caller keeps it alive */
-    struct kt_group *group;   /* owned */
+    struct kt_sort sort; /* find: finished with _id, unless unsorted; group: over aliases */
+    int64_t limit;       /* find, group: rows; count: stop there; 0: none */
+    bson_t *after;       /* find: array of the sort keys' values; go on behind them. Or NULL */
+    char *fields; /* find: names to keep, each with its NUL, ended by an empty one; NULL: all */
+    bool json;    /* find: out is a JSON array */
+    bool one;     /* with json: the bare object, out empty when there is none */
+    const struct kt_view *view;  /* with json; the caller keeps it alive */
+    struct kt_group *group;      /* owned */
     char field[KT_PATH_MAX + 1]; /* distinct */
     struct kt_limit limits;
 
@@ -70,10 +70,10 @@ struct kt_write {
     char coll[KT_NAME_MAX + 1];
     struct kt_filter filter;
     struct kt_update update;
-    struct kt_buf docs; /* insert: BSON documents one behind the other; replace: one */
+    struct kt_buf docs;  /* insert: BSON documents one behind the other; replace: one */
     struct kt_sort sort; /* which document, for a single update, replace or delete; may be empty */
     bool many, upsert;
-    bool must_match; /* nothing matched (nor upserted): KT_CONFLICT */
+    bool must_match;         /* nothing matched (nor upserted): KT_CONFLICT */
     bool want_doc, want_new; /* return the document: as it was, or as it is now */
     char *fields;            /* of the returned document, as in kt_read */
     char index[KT_NAME_MAX + 1];
@@ -95,24 +95,24 @@ struct kt_commit {
     /* results */
     int rc; /* 0 or -kt_code */
     struct kt_error error;
-    int failed_at;                   /* position of the write that failed; -1: none in particular */
-    int number;                      /* MongoDB's code of the error, or 0 */
+    int failed_at; /* position of the write that failed; -1: none in particular */
+    int number;    /* MongoDB's code of the error, or 0 */
     char failed_key[KT_NAME_MAX + 1]; /* already_exists: name of the index, "_id" */
     bool outcome_unknown;
 };
 void kt_write_free(struct kt_write *w);
-void kt_commit_free(struct kt_commit *c);     /* its writes and results, not c */
-void kt_commit_clear(struct kt_commit *c);    /* its results alone, to run it again */
+void kt_commit_free(struct kt_commit *c);  /* its writes and results, not c */
+void kt_commit_clear(struct kt_commit *c); /* its results alone, to run it again */
 
 struct kt_store_config {
-    const char *dir;     /* absolute after kt_store_open */
-    const char *main_db; /* the database with the larger cache; NULL: none */
+    const char *dir;      /* absolute after kt_store_open */
+    const char *main_db;  /* the database with the larger cache; NULL: none */
     int readers, writers; /* threads; 0: 4 and 4 */
-    int queue_max;       /* reads waiting, and writes waiting a database; 0: 1024 */
-    int open_max;        /* databases open at once; 0: 128 */
-    int64_t wal_max;     /* bytes of log at which a checkpoint is tried; 0: 4 MiB */
-    bool journal_delete; /* journal_mode=DELETE instead of WAL */
-    bool sync_normal;    /* synchronous=NORMAL: a power cut may lose the last commits */
+    int queue_max;        /* reads waiting, and writes waiting a database; 0: 1024 */
+    int open_max;         /* databases open at once; 0: 128 */
+    int64_t wal_max;      /* bytes of log at which a checkpoint is tried; 0: 4 MiB */
+    bool journal_delete;  /* journal_mode=DELETE instead of WAL */
+    bool sync_normal;     /* synchronous=NORMAL: a power cut may lose the last commits */
 };
 
 struct kt_store_stats {
@@ -130,15 +130,17 @@ struct kt_engine_class {
      * exist is -KT_NOT_FOUND and is not made. */
     int (*read)(struct kt_engine *e, const char *db, struct kt_read *r, struct kt_error *err);
     /* Takes commits from `next` until it gives NULL or the batch is full, makes all of them durable
-     * at once, and sets their rc. One that fails does not touch the others. Returns their number. */
-    int (*write)(struct kt_engine *e, const char *db, struct kt_commit *(*next)(void *ud), void *ud);
+     * at once, and sets their rc. One that fails does not touch the others. Returns their number.
+     */
+    int (*write)(struct kt_engine *e, const char *db, struct kt_commit *(*next)(void *ud),
+                 void *ud);
     int (*create)(struct kt_engine *e, const char *db, struct kt_error *err); /* there already: 0 */
     int (*exists)(struct kt_engine *e, const char *db, bool *yes, struct kt_error *err);
     int (*drop)(struct kt_engine *e, const char *db, struct kt_error *err);
     /* Names, each with its NUL, sorted. */
     int (*list)(struct kt_engine *e, struct kt_buf *names, struct kt_error *err);
-    /* Lines of what is wrong are appended to report; empty: nothing is. Collections and their counts
-     * go to `summary`, a BSON document. */
+    /* Lines of what is wrong are appended to report; empty: nothing is. Collections and their
+     * counts go to `summary`, a BSON document. */
     int (*check)(struct kt_engine *e, const char *db, struct kt_buf *report, bson_t *summary,
                  struct kt_error *err);
     void (*tidy)(struct kt_engine *e); /* about every second: checkpoints, idle handles */

@@ -1,5 +1,6 @@
-/* The matcher: the meaning of a filter, written out. MongoDB's rules, including those for arrays and
- * for null, because a document may hold arrays even where the store's users never filter on them. */
+/* The matcher: the meaning of a filter, written out. MongoDB's rules, including those for arrays
+ * and for null, because a document may hold arrays even where the store's users never filter on
+ * them. */
 #include <string.h>
 
 #include "store/ast.h"
@@ -64,8 +65,8 @@ static bool test_leaf(const struct kt_cond *c, test_fn test, const bson_value_t 
     return false;
 }
 
-/* `it` stands before the fields of a document. A path that ends early is a missing value; through an
- * array it goes into every element that is a document, and only there can be missing. */
+/* `it` stands before the fields of a document. A path that ends early is a missing value; through
+ * an array it goes into every element that is a document, and only there can be missing. */
 static bool test_path(const struct kt_cond *c, test_fn test, bson_iter_t *it, const char *path) {
     const char *dot = strchr(path, '.');
     size_t n = dot ? (size_t)(dot - path) : strlen(path);

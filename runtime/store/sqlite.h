@@ -1,9 +1,9 @@
 /* Inside of the SQLite engine: files, connections, and what its parts call of each other.
  *
- * One struct sq_file a database, found by name while it is open. Any number of threads read, each on
- * a connection of its own; one at a time writes, under write_lock and the flock of the side file. A
- * file that was dropped, replaced or found corrupt is detached: new calls get another, and the last
- * user closes it. */
+ * One struct sq_file a database, found by name while it is open. Any number of threads read, each
+ * on a connection of its own; one at a time writes, under write_lock and the flock of the side
+ * file. A file that was dropped, replaced or found corrupt is detached: new calls get another, and
+ * the last user closes it. */
 #pragma once
 
 #include <pthread.h>
@@ -13,9 +13,9 @@
 
 #include "store/engine.h"
 
-#define SQ_READERS 3       /* idle read connections kept a file */
-#define SQ_STATEMENTS 48   /* prepared statements kept a connection */
-#define SQ_BATCH 64        /* commits in one transaction */
+#define SQ_READERS 3     /* idle read connections kept a file */
+#define SQ_STATEMENTS 48 /* prepared statements kept a connection */
+#define SQ_BATCH 64      /* commits in one transaction */
 #define SQ_BATCH_NS 2000000
 #define SQ_WAL_MAX (4 << 20)
 #define SQ_IDLE_NS 5000000000LL
@@ -63,13 +63,13 @@ struct sq_file {
     bool dropping;      /* engine->lock */
     atomic_bool broken; /* SQLITE_CORRUPT was seen */
     pthread_mutex_t write_lock;
-    struct sq_conn *writer;           /* write_lock */
-    struct sq_conn *readers;          /* engine->lock: idle ones */
+    struct sq_conn *writer;  /* write_lock */
+    struct sq_conn *readers; /* engine->lock: idle ones */
     int reader_count;
     _Atomic int64_t wal_bytes;
-    int64_t wal_retry;                /* write_lock: no checkpoint below this size */
+    int64_t wal_retry; /* write_lock: no checkpoint below this size */
     _Atomic int64_t last_write_ns;
-    struct sq_file *prev, *next;      /* engine->lock: most recently used first */
+    struct sq_file *prev, *next; /* engine->lock: most recently used first */
 };
 
 struct sq_engine {
@@ -85,11 +85,12 @@ struct sq_engine {
         ino_t ino;
         struct timespec mtime;
         struct sq_bad *next;
-    } *quarantine; /* lock */
+    } * quarantine; /* lock */
 };
 
 /* sqlite_conn.c */
-struct sq_conn *sq_conn_open(struct sq_file *f, const char *path, bool create, struct kt_error *err);
+struct sq_conn *sq_conn_open(struct sq_file *f, const char *path, bool create,
+                             struct kt_error *err);
 void sq_conn_close(struct sq_conn *c);
 /* The prepared statement, reset and unbound, or NULL. It stays the connection's: sq_done it. */
 sqlite3_stmt *sq_prepare(struct sq_conn *c, const char *sql, struct kt_error *err);
@@ -132,7 +133,8 @@ sqlite3_stmt *sq_select(struct sq_conn *c, const struct sq_coll *coll, const str
 
 /* sqlite_read.c, sqlite_group.c, sqlite_write.c, sqlite_check.c */
 int sq_read(struct kt_engine *e, const char *db, struct kt_read *r, struct kt_error *err);
-int sq_group(struct sq_conn *c, const struct sq_coll *coll, struct kt_read *r, struct kt_error *err);
+int sq_group(struct sq_conn *c, const struct sq_coll *coll, struct kt_read *r,
+             struct kt_error *err);
 int sq_write(struct kt_engine *e, const char *db, struct kt_commit *(*next)(void *), void *ud);
 int sq_check(struct kt_engine *e, const char *db, struct kt_buf *report, bson_t *summary,
              struct kt_error *err);

@@ -48,7 +48,8 @@ static int check_coll(struct sq_conn *c, const struct sq_coll *coll, struct kt_b
         struct kt_buf key = KT_BUF_INIT;
         long long rid = sqlite3_column_int64(s, 0);
         ++*rows;
-        if (!sq_doc(s, 2, &doc) || !bson_validate(&doc, BSON_VALIDATE_UTF8 | BSON_VALIDATE_UTF8_ALLOW_NULL, NULL)) {
+        if (!sq_doc(s, 2, &doc) ||
+            !bson_validate(&doc, BSON_VALIDATE_UTF8 | BSON_VALIDATE_UTF8_ALLOW_NULL, NULL)) {
             kt_buf_addf(report, "%s: row %lld is no document\n", coll->name, rid);
             continue;
         }
@@ -58,7 +59,8 @@ static int check_coll(struct sq_conn *c, const struct sq_coll *coll, struct kt_b
             kt_key_add(&key, bson_iter_value(&it));
             if (key.failed || (int)key.len != sqlite3_column_bytes(s, 1) ||
                 memcmp(key.data, sqlite3_column_blob(s, 1), key.len) != 0)
-                kt_buf_addf(report, "%s: row %lld has another id than its document\n", coll->name, rid);
+                kt_buf_addf(report, "%s: row %lld has another id than its document\n", coll->name,
+                            rid);
         }
         kt_buf_free(&key);
     }
@@ -66,14 +68,14 @@ static int check_coll(struct sq_conn *c, const struct sq_coll *coll, struct kt_b
         rc = sq_fail(c, step, err);
     sq_done(s);
     for (const struct sq_index *i = coll->indexes; rc == 0 && i != NULL; i = i->next) {
-        snprintf(sql, sizeof sql, "SELECT count(*) FROM \"c_%s\" INDEXED BY \"i_%s__%s\"", coll->name,
-                 coll->name, i->name);
+        snprintf(sql, sizeof sql, "SELECT count(*) FROM \"c_%s\" INDEXED BY \"i_%s__%s\"",
+                 coll->name, coll->name, i->name);
         int64_t n = number(c, sql, err);
         if (n < 0)
             rc = -(int)err->code;
         else if (n != *rows)
-            kt_buf_addf(report, "%s: index %s has %lld entries, the scan %lld\n", coll->name, i->name,
-                        (long long)n, (long long)*rows);
+            kt_buf_addf(report, "%s: index %s has %lld entries, the scan %lld\n", coll->name,
+                        i->name, (long long)n, (long long)*rows);
     }
     return rc;
 }

@@ -44,7 +44,8 @@ static void fn_key(sqlite3_context *ctx, int argc, sqlite3_value **argv) {
     if (!kt_doc_get(&doc, path, &it, &v, &array))
         v = NULL;
     if (array || (v != NULL && v->value_type == BSON_TYPE_ARRAY)) {
-        kt_fail(&c->fn_error, KT_INVALID_ARGUMENT, "%s is indexed and must not hold an array", path);
+        kt_fail(&c->fn_error, KT_INVALID_ARGUMENT, "%s is indexed and must not hold an array",
+                path);
         sqlite3_result_error(ctx, c->fn_error.message, -1);
         return;
     }
@@ -136,7 +137,8 @@ int sq_fail(struct sq_conn *c, int rc, struct kt_error *err) {
     case SQLITE_CONSTRAINT:
         return kt_fail(err, KT_ALREADY_EXISTS, "%s", text);
     case SQLITE_CANTOPEN:
-        return kt_fail(err, KT_STORE_UNAVAILABLE, "cannot open database %s: %s", c->file->name, text);
+        return kt_fail(err, KT_STORE_UNAVAILABLE, "cannot open database %s: %s", c->file->name,
+                       text);
     case SQLITE_IOERR: {
         int os = c->db ? sqlite3_system_errno(c->db) : 0;
         /* The shared-memory file cannot grow on a full disk: an I/O error, but this one. */
@@ -227,8 +229,8 @@ static void free_catalog(struct sq_conn *c) {
 /* Rows come by collection, its own row (idx '') first. */
 static int load_catalog(struct sq_conn *c, struct kt_error *err) {
     free_catalog(c);
-    sqlite3_stmt *s = sq_prepare(c, "SELECT coll, idx, keys, uniq FROM kt_catalog ORDER BY coll DESC, idx",
-                                 err);
+    sqlite3_stmt *s =
+        sq_prepare(c, "SELECT coll, idx, keys, uniq FROM kt_catalog ORDER BY coll DESC, idx", err);
     if (s == NULL)
         return err ? -(int)err->code : -KT_INTERNAL;
     int rc;
@@ -312,14 +314,16 @@ static int settle(struct sq_conn *c, bool create, struct kt_error *err) {
     sqlite3_create_function_v2(c->db, "kt_sort1", 3, pure, c, fn_sort, NULL, NULL, NULL);
     sqlite3_create_function_v2(c->db, "kt_match", 2, SQLITE_UTF8 | SQLITE_DIRECTONLY, c, fn_match,
                                NULL, NULL, NULL);
-    if (create && (rc = sq_exec(c, "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL", err)) != 0)
+    if (create &&
+        (rc = sq_exec(c, "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL", err)) != 0)
         return rc;
-    snprintf(sql, sizeof sql,
-             "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
-             "PRAGMA mmap_size=0; PRAGMA cache_size=%d; PRAGMA journal_mode=%s; PRAGMA synchronous=%s;"
-             "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=67108864",
-             config->main_db != NULL && strcmp(c->file->name, config->main_db) == 0 ? -8192 : -512,
-             config->journal_delete ? "DELETE" : "WAL", config->sync_normal ? "NORMAL" : "FULL");
+    snprintf(
+        sql, sizeof sql,
+        "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
+        "PRAGMA mmap_size=0; PRAGMA cache_size=%d; PRAGMA journal_mode=%s; PRAGMA synchronous=%s;"
+        "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=67108864",
+        config->main_db != NULL && strcmp(c->file->name, config->main_db) == 0 ? -8192 : -512,
+        config->journal_delete ? "DELETE" : "WAL", config->sync_normal ? "NORMAL" : "FULL");
     if ((rc = sq_exec(c, sql, err)) != 0)
         return rc;
     sqlite3_wal_hook(c->db, committed, c);
@@ -342,7 +346,8 @@ static int check_version(struct sq_conn *c, struct kt_error *err) {
     return rc;
 }
 
-struct sq_conn *sq_conn_open(struct sq_file *f, const char *path, bool create, struct kt_error *err) {
+struct sq_conn *sq_conn_open(struct sq_file *f, const char *path, bool create,
+                             struct kt_error *err) {
     struct sq_conn *c = calloc(1, sizeof *c);
     if (c == NULL) {
         kt_fail(err, KT_NO_MEMORY, "connection");

@@ -13,7 +13,8 @@
 #include "store/sqlite.h"
 #include "store/val.h"
 
-static void path_of(struct sq_engine *e, const char *name, const char *suffix, char *out, size_t size) {
+static void path_of(struct sq_engine *e, const char *name, const char *suffix, char *out,
+                    size_t size) {
     snprintf(out, size, "%s/%s.db%s", e->dir, name, suffix);
 }
 
@@ -74,8 +75,8 @@ static struct sq_file *surplus(struct sq_engine *e) {
     return NULL;
 }
 
-/* Until the file is replaced by another (restored from a backup). The time is needed too: a new file
- * may get the number of the old one. */
+/* Until the file is replaced by another (restored from a backup). The time is needed too: a new
+ * file may get the number of the old one. */
 static bool quarantined(struct sq_engine *e, const char *name, const struct stat *st) {
     for (struct sq_bad *b = e->quarantine; b != NULL; b = b->next)
         if (strcmp(b->name, name) == 0)
@@ -274,8 +275,8 @@ void sq_writer_unlock(struct sq_file *f) {
     pthread_mutex_unlock(&f->write_lock);
 }
 
-/* TRUNCATE under the flock: SQLite before 3.44.6 and 3.51.3 can corrupt a WAL when a checkpoint runs
- * beside a writer that resets it, and nothing but this lock keeps the two apart. */
+/* TRUNCATE under the flock: SQLite before 3.44.6 and 3.51.3 can corrupt a WAL when a checkpoint
+ * runs beside a writer that resets it, and nothing but this lock keeps the two apart. */
 void sq_checkpoint(struct sq_file *f, bool idle) {
     int log = 0, done = 0;
     int64_t size = f->wal_bytes;
@@ -285,7 +286,8 @@ void sq_checkpoint(struct sq_file *f, bool idle) {
         return;
     /* Readers hold it up; a large WAL is worth a wait, a small one is not. */
     sqlite3_busy_timeout(f->writer->db, size > 16 * SQ_WAL_MAX ? 500 : 10);
-    int rc = sqlite3_wal_checkpoint_v2(f->writer->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, &log, &done);
+    int rc =
+        sqlite3_wal_checkpoint_v2(f->writer->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, &log, &done);
     sqlite3_busy_timeout(f->writer->db, 5000);
     if (rc == SQLITE_OK) {
         f->wal_bytes = 0;

@@ -1,6 +1,6 @@
-/* Group: one pass over the matching documents, sums in a hash table, as $match, $group, $sort, $limit
- * give them: a missing key is left out of the row, sums skip what is no number, integers become
- * double when they overflow, min and max pass over null, no rows for no input. */
+/* Group: one pass over the matching documents, sums in a hash table, as $match, $group, $sort,
+ * $limit give them: a missing key is left out of the row, sums skip what is no number, integers
+ * become double when they overflow, min and max pass over null, no rows for no input. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -260,7 +260,8 @@ static int write_rows(struct table *t, struct kt_read *r, struct kt_error *err) 
     return 0;
 }
 
-int sq_group(struct sq_conn *c, const struct sq_coll *coll, struct kt_read *r, struct kt_error *err) {
+int sq_group(struct sq_conn *c, const struct sq_coll *coll, struct kt_read *r,
+             struct kt_error *err) {
     struct sq_query q = {.what = "doc", .filter = &r->filter};
     const struct kt_group *g = r->group;
     struct table t = {0};

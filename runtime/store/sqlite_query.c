@@ -123,7 +123,11 @@ static bool add_cond(struct build *b, const struct kt_filter *f, const struct kt
             return false;
         if (kt_key_exact(v))
             compare(b, c->path,
-                    c->op == KT_GT ? ">" : c->op == KT_GTE ? ">=" : c->op == KT_LT ? "<" : "<=", v);
+                    c->op == KT_GT    ? ">"
+                    : c->op == KT_GTE ? ">="
+                    : c->op == KT_LT  ? "<"
+                                      : "<=",
+                    v);
         else { /* a long string: from or up to everything that begins like it */
             add_expr(&b->sql, c->path);
             kt_buf_adds(&b->sql, above ? ">=" : "<=");
@@ -206,9 +210,9 @@ static void add_sort_expr(struct build *b, const struct kt_sort_key *k) {
         kt_buf_addf(&b->sql, "kt_sort1(doc,'%s',%d)", k->path, k->desc);
 }
 
-/* Behind the sort values of `after`: a >= x AND (a > x OR (a = x AND (b > y OR …))). The first bound is
- * what an index can seek by; a row value would say the same, but SQLite does not use one whose columns
- * are expressions. */
+/* Behind the sort values of `after`: a >= x AND (a > x OR (a = x AND (b > y OR …))). The first
+ * bound is what an index can seek by; a row value would say the same, but SQLite does not use one
+ * whose columns are expressions. */
 static int add_after(struct build *b, const struct kt_sort *s, const bson_t *after,
                      struct kt_error *err) {
     bson_iter_t it;
@@ -218,7 +222,8 @@ static int add_after(struct build *b, const struct kt_sort *s, const bson_t *aft
         while (n <= KT_SORT_MAX && bson_iter_next(&it))
             values[n++] = *bson_iter_value(&it); /* points into `after` */
     if (n != s->count || n == 0)
-        return kt_fail(err, KT_INVALID_ARGUMENT, "after has %d values, the sort %d keys", n, s->count);
+        return kt_fail(err, KT_INVALID_ARGUMENT, "after has %d values, the sort %d keys", n,
+                       s->count);
     kt_buf_adds(&b->sql, " AND ");
     add_sort_expr(b, &s->keys[0]);
     kt_buf_adds(&b->sql, s->keys[0].desc ? "<=" : ">=");
@@ -275,8 +280,9 @@ sqlite3_stmt *sq_select(struct sq_conn *c, const struct sq_coll *coll, const str
     for (int i = 0; i < b.key_count; i++)
         failed = failed || b.keys[i].failed;
     if (rc == 0 && (failed || b.full))
-        rc = failed ? kt_fail(err, KT_NO_MEMORY, "query")
-                    : kt_fail(err, KT_INVALID_ARGUMENT, "more than %d values in a filter", BINDS_MAX);
+        rc = failed
+                 ? kt_fail(err, KT_NO_MEMORY, "query")
+                 : kt_fail(err, KT_INVALID_ARGUMENT, "more than %d values in a filter", BINDS_MAX);
     if (rc == 0 && (stmt = sq_prepare(c, sql, err)) != NULL) {
         int at = 1;
         for (int i = 0; i < b.key_count; i++) {

@@ -22,7 +22,8 @@ static int no_code(struct kt_error *err) {
 static int make_coll(struct sq_conn *c, const char *name, struct kt_error *err) {
     char sql[400];
     snprintf(sql, sizeof sql,
-             "CREATE TABLE \"c_%s\"(rid INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, doc BLOB NOT NULL);"
+             "CREATE TABLE \"c_%s\"(rid INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, doc BLOB NOT "
+             "NULL);"
              "INSERT INTO kt_catalog VALUES('%s', '', '', 0)",
              name, name);
     int rc = sq_exec(c, sql, err);
@@ -53,8 +54,8 @@ static int ensure_index(struct sq_conn *c, struct kt_write *w, struct kt_error *
                              w->coll);
             goto out;
         }
-    kt_buf_addf(&sql, "CREATE %sINDEX \"i_%s__%s\" ON \"c_%s\"(", w->unique ? "UNIQUE " : "", w->coll,
-                w->index, w->coll);
+    kt_buf_addf(&sql, "CREATE %sINDEX \"i_%s__%s\" ON \"c_%s\"(", w->unique ? "UNIQUE " : "",
+                w->coll, w->index, w->coll);
     for (int i = 0; i < w->keys.count; i++) {
         const struct kt_sort_key *k = &w->keys.keys[i];
         kt_buf_adds(&sql, i > 0 ? "," : "");
@@ -102,7 +103,8 @@ static void name_key(struct sq_conn *c, struct kt_commit *commit, const char *co
     } else
         memcpy(commit->failed_key, "_id", 4);
     commit->number = 11000;
-    kt_fail(err, KT_ALREADY_EXISTS, "%s has such a document already (%s)", coll, commit->failed_key);
+    kt_fail(err, KT_ALREADY_EXISTS, "%s has such a document already (%s)", coll,
+            commit->failed_key);
 }
 
 /* Step a statement that writes a document, and take it back. */
@@ -131,8 +133,8 @@ static bson_t *with_id(const bson_t *doc) {
     return out;
 }
 
-static int insert_doc(struct sq_conn *c, struct kt_commit *commit, const char *coll, const bson_t *doc,
-                      struct kt_error *err) {
+static int insert_doc(struct sq_conn *c, struct kt_commit *commit, const char *coll,
+                      const bson_t *doc, struct kt_error *err) {
     char sql[200];
     bson_iter_t it;
     struct kt_buf key = KT_BUF_INIT;
@@ -167,7 +169,8 @@ static int insert(struct sq_conn *c, struct kt_commit *commit, struct kt_write *
             return kt_fail(err, KT_INVALID_ARGUMENT, "not a BSON document");
         memcpy(&len, w->docs.data + at, sizeof len);
         len = BSON_UINT32_FROM_LE(len);
-        if (len > w->docs.len - at || !bson_init_static(&doc, (const uint8_t *)w->docs.data + at, len))
+        if (len > w->docs.len - at ||
+            !bson_init_static(&doc, (const uint8_t *)w->docs.data + at, len))
             return kt_fail(err, KT_INVALID_ARGUMENT, "not a BSON document");
         bson_t *whole = with_id(&doc);
         int rc = insert_doc(c, commit, w->coll, whole, err);
@@ -280,7 +283,8 @@ static int change_one(struct sq_conn *c, struct kt_commit *commit, struct kt_wri
     if (now == NULL)
         return no_code(err);
     w->matched++;
-    if (now->len != t->doc->len || memcmp(bson_get_data(now), bson_get_data(t->doc), now->len) != 0) {
+    if (now->len != t->doc->len ||
+        memcmp(bson_get_data(now), bson_get_data(t->doc), now->len) != 0) {
         rc = kt_doc_check(now, err);
         snprintf(sql, sizeof sql, "UPDATE \"c_%s\" SET doc=? WHERE rid=?", w->coll);
         sqlite3_stmt *s = rc == 0 ? sq_prepare(c, sql, err) : NULL;
@@ -459,7 +463,8 @@ static void run_alone(struct sq_conn *c, struct kt_commit *commit) {
                 sq_exec(c, "ROLLBACK", &err);
             c->schema = -1;
             if (commit->rc == 0)
-                commit->rc = kt_fail(&commit->error, KT_STORE_UNAVAILABLE, "the transaction was undone");
+                commit->rc =
+                    kt_fail(&commit->error, KT_STORE_UNAVAILABLE, "the transaction was undone");
             return;
         }
         rc = end_batch(c, &err);
@@ -468,7 +473,8 @@ static void run_alone(struct sq_conn *c, struct kt_commit *commit) {
         set_all(&commit, 1, rc, &err);
 }
 
-int sq_write(struct kt_engine *engine, const char *db, struct kt_commit *(*next)(void *), void *ud) {
+int sq_write(struct kt_engine *engine, const char *db, struct kt_commit *(*next)(void *),
+             void *ud) {
     struct sq_engine *e = (struct sq_engine *)engine;
     struct kt_commit *batch[SQ_BATCH];
     struct kt_error err;

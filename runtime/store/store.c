@@ -14,8 +14,8 @@ struct queue {
     struct kt_store *store;
     char db[KT_NAME_MAX + 1];
     struct kt_job job;
-    struct kt_call *first, **tail; /* store->lock */
-    int waiting;                   /* store->lock */
+    struct kt_call *first, **tail;       /* store->lock */
+    int waiting;                         /* store->lock */
     struct kt_call *taken, **taken_tail; /* the job's thread */
     struct queue *next;
 };
@@ -220,14 +220,16 @@ static int submit_commit(struct kt_store *s, struct kt_call *call, struct kt_err
     return 0;
 }
 
-int kt_store_submit(struct kt_store *s, struct kt_call *call, double seconds, struct kt_error *err) {
+int kt_store_submit(struct kt_store *s, struct kt_call *call, double seconds,
+                    struct kt_error *err) {
     int rc;
     if (s->closing)
         return kt_fail(err, KT_DRAINING, "the store is closing");
     call->store = s;
     call->rc = 0;
     call->submitted_ns = kt_now_ns();
-    struct kt_limit *limit = call->kind == KT_CALL_COMMIT ? &call->commit.limits : &call->read.limits;
+    struct kt_limit *limit =
+        call->kind == KT_CALL_COMMIT ? &call->commit.limits : &call->read.limits;
     limit->until_ns = seconds > 0 ? call->submitted_ns + (int64_t)(seconds * 1e9) : 0;
     call->job.run = run_call;
     call->job.done = call_done;

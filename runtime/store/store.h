@@ -1,5 +1,6 @@
-/* The document store as the rest of the program sees it: calls that a loop submits and store threads
- * run. What a database is made of (and which engine) stays below; see engine.h for the requests.
+/* The document store as the rest of the program sees it: calls that a loop submits and store
+ * threads run. What a database is made of (and which engine) stays below; see engine.h for the
+ * requests.
  *
  * Reads run on a bounded pool; the writes of one database run one after the other, as many in one
  * transaction as have queued (group commit), and are answered only when they are durable. All
@@ -19,8 +20,8 @@ enum kt_call_kind {
     KT_CALL_CREATE,
     KT_CALL_EXISTS, /* answer in `yes` */
     KT_CALL_DROP,
-    KT_CALL_LIST,  /* answer in `out`: names, each with its NUL */
-    KT_CALL_CHECK, /* answer in `out` (lines) and `summary` */
+    KT_CALL_LIST,        /* answer in `out`: names, each with its NUL */
+    KT_CALL_CHECK,       /* answer in `out` (lines) and `summary` */
     KT_CALL_BLOB_PUT,    /* bytes in `out`, or the file `path`; answer in `hash`, `size` */
     KT_CALL_BLOB_GET,    /* `hash`, at most `size` bytes (0: no bound); answer in `out` */
     KT_CALL_BLOB_TO_FILE /* `hash` to `path`, which appears whole or not at all */
@@ -59,7 +60,8 @@ struct kt_store *kt_store_open(uv_loop_t *loop, const struct kt_store_config *co
 void kt_store_close(struct kt_store *s);
 /* -KT_OVERLOADED when too much waits; then done is not called. `seconds` <= 0: no deadline. */
 int kt_store_submit(struct kt_store *s, struct kt_call *call, double seconds, struct kt_error *err);
-/* A call that has not begun ends as cancelled, a read that runs soon; a commit that runs is made. */
+/* A call that has not begun ends as cancelled, a read that runs soon; a commit that runs is made.
+ */
 void kt_call_cancel(struct kt_call *call);
 /* Frees what the call holds, not the call. Never between submit and done. */
 void kt_call_free(struct kt_call *call);

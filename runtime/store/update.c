@@ -62,7 +62,8 @@ static int sum(struct apply *a, const struct kt_update_entry *e, const bson_valu
 }
 
 /* Copies an array's elements that `keep` accepts, numbering them anew. */
-static void copy_items(bson_t *to, uint32_t *n, const bson_value_t *array, const bson_value_t *without) {
+static void copy_items(bson_t *to, uint32_t *n, const bson_value_t *array,
+                       const bson_value_t *without) {
     bson_iter_t it;
     if (array == NULL ||
         !bson_iter_init_from_data(&it, array->value.v_doc.data, array->value.v_doc.data_len))
@@ -180,7 +181,8 @@ static int inside(struct apply *a, struct at *entries, int count, bson_iter_t *i
     return rc;
 }
 
-/* entries are sorted by rest, so those of one field lie side by side (no path is a part of another). */
+/* entries are sorted by rest, so those of one field lie side by side (no path is a part of
+ * another). */
 static int level(struct apply *a, struct at *entries, int count, bson_iter_t *in, bson_t *out) {
     bool seen[ENTRIES_MAX] = {false};
     int rc = 0;
@@ -188,8 +190,8 @@ static int level(struct apply *a, struct at *entries, int count, bson_iter_t *in
         const char *key = bson_iter_key(in);
         size_t len = strlen(key);
         int first = 0, n = 0;
-        while (first < count &&
-               !(head_len(entries[first].rest) == len && memcmp(entries[first].rest, key, len) == 0))
+        while (first < count && !(head_len(entries[first].rest) == len &&
+                                  memcmp(entries[first].rest, key, len) == 0))
             first++;
         while (first + n < count && head_len(entries[first + n].rest) == len &&
                memcmp(entries[first + n].rest, key, len) == 0)
@@ -209,7 +211,8 @@ static int level(struct apply *a, struct at *entries, int count, bson_iter_t *in
             for (int i = first; i < first + n; i++)
                 through = through || makes_fields(a, entries[i].e);
             if (through)
-                rc = fail(a, 28, entries[first].e->path, "the path goes through what is no document");
+                rc = fail(a, 28, entries[first].e->path,
+                          "the path goes through what is no document");
             else
                 bson_append_value(out, key, (int)len, v);
         }

@@ -156,8 +156,10 @@ int kt_val_cmp(const bson_value_t *a, const bson_value_t *b) {
         return x < y ? -1 : x > y;
     }
     case KT_CLASS_TIMESTAMP: {
-        uint64_t x = (uint64_t)a->value.v_timestamp.timestamp << 32 | a->value.v_timestamp.increment;
-        uint64_t y = (uint64_t)b->value.v_timestamp.timestamp << 32 | b->value.v_timestamp.increment;
+        uint64_t x =
+            (uint64_t)a->value.v_timestamp.timestamp << 32 | a->value.v_timestamp.increment;
+        uint64_t y =
+            (uint64_t)b->value.v_timestamp.timestamp << 32 | b->value.v_timestamp.increment;
         return x < y ? -1 : x > y;
     }
     default:
@@ -277,7 +279,8 @@ static void add_payload(struct kt_buf *out, const bson_value_t *v, bool nested) 
         add_u64(out, (uint64_t)v->value.v_datetime ^ 1ULL << 63);
         break;
     case KT_CLASS_TIMESTAMP:
-        add_u64(out, (uint64_t)v->value.v_timestamp.timestamp << 32 | v->value.v_timestamp.increment);
+        add_u64(out,
+                (uint64_t)v->value.v_timestamp.timestamp << 32 | v->value.v_timestamp.increment);
         break;
     default:
         break;

@@ -35,8 +35,8 @@ bool kt_val_is_number(const bson_value_t *v);
  * every number; documents field by field, in order. */
 int kt_val_cmp(const bson_value_t *a, const bson_value_t *b);
 
-/* Bytes of a long string or binary that a key keeps; the rest is replaced by a hash of the whole, so
- * that keys stay short and equal keys still mean equal values. */
+/* Bytes of a long string or binary that a key keeps; the rest is replaced by a hash of the whole,
+ * so that keys stay short and equal keys still mean equal values. */
 #define KT_KEY_PREFIX 480
 
 /* Append the key of v: a byte string whose memcmp order is the order of kt_val_cmp (for strings and

@@ -2,8 +2,8 @@
  * by half, every index agrees with the documents.
  *
  * Two processes write to one database in batches and say through a pipe what was answered; each is
- * killed after a random time, also while it opens, recovers or checkpoints. Then the parent opens the
- * database and looks. STORE_KILLS: how many kills (60); STORE_SEED: repeat a run. */
+ * killed after a random time, also while it opens, recovers or checkpoints. Then the parent opens
+ * the database and looks. STORE_KILLS: how many kills (60); STORE_SEED: repeat a run. */
 #include <errno.h>
 #include <ftw.h>
 #include <setjmp.h>
@@ -76,8 +76,8 @@ struct note {
     char id[32];
 };
 
-/* One unit: the execution's counter goes from `from` to `from + n`, its chunk of events and a marker
- * with a unique text come with it; sometimes a job is claimed too. */
+/* One unit: the execution's counter goes from `from` to `from + n`, its chunk of events and a
+ * marker with a unique text come with it; sometimes a job is claimed too. */
 static void build(struct kt_commit *c, const char *id, int exec, int64_t from, int64_t n) {
     static char padding[24000];
     char name[48];
@@ -256,7 +256,8 @@ static void look(struct kt_engine *e, const struct note *notes, int n, bool full
     while (each(&events, &pos, &doc)) {
         int64_t exec = field(&doc, "exec"), first = field(&doc, "first");
         if (first != at[exec])
-            fail_msg("execution %d: events go on at %d, not at %d", (int)exec, (int)first, (int)at[exec]);
+            fail_msg("execution %d: events go on at %d, not at %d", (int)exec, (int)first,
+                     (int)at[exec]);
         at[exec] += field(&doc, "n");
     }
     for (int i = 0; i < EXECS; i++)

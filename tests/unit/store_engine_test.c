@@ -1,4 +1,5 @@
-/* The SQLite engine without a loop: batches, isolation, damage, handles, two programs on one file. */
+/* The SQLite engine without a loop: batches, isolation, damage, handles, two programs on one file.
+ */
 #include <fcntl.h>
 #include <ftw.h>
 #include <setjmp.h>
@@ -153,7 +154,8 @@ static void batch_isolates(void **state) {
     clean(engine, "db");
 }
 
-/* A failed COMMIT: an error that undoes nothing more than itself, or everybody's unknown outcome. */
+/* A failed COMMIT: an error that undoes nothing more than itself, or everybody's unknown outcome.
+ */
 static void failed_fsync(void **state) {
     struct kt_commit commits[3] = {0};
     struct list l = {commits, 3, 0};
@@ -242,7 +244,8 @@ static void few_handles(void **state) {
             snprintf(name, sizeof name, "t%02d", i);
             if (round == 0)
                 assert_int_equal(engine->class->create(engine, name, NULL), 0);
-            assert_int_equal(insert(engine, name, "c", round == 0 ? "{\"_id\":1}" : "{\"_id\":2}"), 0);
+            assert_int_equal(insert(engine, name, "c", round == 0 ? "{\"_id\":1}" : "{\"_id\":2}"),
+                             0);
             assert_int_equal(count_all(engine, name, "c"), round + 1);
             engine->class->stats(engine, &stats);
             assert_true(stats.open_databases <= 4);
@@ -319,9 +322,9 @@ static void uses_indexes(void **state) {
         bool desc;
         int scan, sorted; /* expected: full scan steps, sorts */
     } cases[] = {
-        {"day", NULL, NULL, false, 0, 0},       {NULL, "day", NULL, false, 0, 0},
-        {"day", "at", "at", true, 0, 0},        {"_id", NULL, NULL, false, 0, 0},
-        {NULL, NULL, "day", false, 0, 0},       {"other", NULL, NULL, false, 1, 0},
+        {"day", NULL, NULL, false, 0, 0},   {NULL, "day", NULL, false, 0, 0},
+        {"day", "at", "at", true, 0, 0},    {"_id", NULL, NULL, false, 0, 0},
+        {NULL, NULL, "day", false, 0, 0},   {"other", NULL, NULL, false, 1, 0},
         {NULL, NULL, "other", false, 1, 1},
     };
     struct kt_error err;
@@ -330,7 +333,8 @@ static void uses_indexes(void **state) {
     assert_int_equal(index_on(engine, "u", "day", "day", "at", false), 0);
     for (int i = 0; i < 50; i++) {
         char json[100];
-        snprintf(json, sizeof json, "{\"_id\":\"%d\",\"day\":\"d%d\",\"at\":%d,\"other\":%d}", i, i % 5, i, i);
+        snprintf(json, sizeof json, "{\"_id\":\"%d\",\"day\":\"d%d\",\"at\":%d,\"other\":%d}", i,
+                 i % 5, i, i);
         assert_int_equal(insert(engine, "db", "u", json), 0);
     }
     struct sq_file *f = sq_file_acquire((struct sq_engine *)engine, "db", &err);
@@ -448,8 +452,8 @@ static void symbolic_links(void **state) {
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(batch_isolates),    CASE(failed_fsync),  CASE(damaged_file), CASE(few_handles),
-        CASE(replaced_below_us), CASE(two_processes), CASE(uses_indexes), CASE(long_keys),
+        CASE(batch_isolates),      CASE(failed_fsync),  CASE(damaged_file), CASE(few_handles),
+        CASE(replaced_below_us),   CASE(two_processes), CASE(uses_indexes), CASE(long_keys),
         CASE(deadline_and_cancel), CASE(symbolic_links)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

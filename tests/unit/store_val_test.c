@@ -209,9 +209,10 @@ static void long_strings(void **state) {
 }
 
 static void names(void **state) {
-    static const char *const good[] = {"a", "ktern-masterdb", "ktern-project-acme-corp-2024", "0", "a_b"};
-    static const char *const wrong[] = {"",  "A",     "-a",    "a-",     "a/b", "..", "a.b", "a b",
-                                        "é", "admin", "local", "config", "a$b", "a\\b"};
+    static const char *const good[] = {"a", "ktern-masterdb", "ktern-project-acme-corp-2024", "0",
+                                       "a_b"};
+    static const char *const wrong[] = {"",    "A", "-a",    "a-",    "a/b",    "..",  "a.b",
+                                        "a b", "é", "admin", "local", "config", "a$b", "a\\b"};
     char name[80];
     (void)state;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
@@ -235,7 +236,7 @@ static void names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(all_pairs_agree),
-                                       cmocka_unit_test(numbers_agree), cmocka_unit_test(long_strings),
-                                       cmocka_unit_test(names)};
+                                       cmocka_unit_test(numbers_agree),
+                                       cmocka_unit_test(long_strings), cmocka_unit_test(names)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
