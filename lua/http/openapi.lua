@@ -172,7 +172,7 @@ local function responses(route, components)
     end
     for _, media in ipairs(a.media or {}) do
       content = content or {}
-      content[media] = content[media] or {schema = {type = "string"}}
+      content[media] = content[media] or {schema = {type = media == "application/json" and "object" or "string"}}
     end
     local headers
     for _, h in ipairs(a.headers or {}) do
