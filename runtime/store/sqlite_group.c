@@ -175,7 +175,8 @@ static struct row *row_for(struct table *t, const struct kt_group *g, const stru
     size_t at = hash & (t->slot_count - 1);
     for (; t->slots[at] != 0; at = (at + 1) & (t->slot_count - 1)) {
         struct row *r = &t->rows[t->slots[at] - 1];
-        if (r->hash == hash && r->key_len == key->len && memcmp(r->key, key->data, key->len) == 0)
+        if (r->hash == hash && r->key_len == key->len &&
+            (key->len == 0 || memcmp(r->key, key->data, key->len) == 0))
             return r;
     }
     if (t->count == KT_GROUP_ROWS) {
