@@ -18,12 +18,16 @@
 #include "bind/bind.h"
 #include "core/clock.h"
 #include "core/json.h"
+#include "vm/hook.h"
+
+#define SCRIPT_TEXT_MAX (1 << 20)
 
 struct out {
     lua_State *L;
     struct kt_buf *buf;
     struct kt_error err;
     int indent; /* 0: one line */
+    size_t max; /* bytes: a small table that is used over and over must not grow without bound */
     bool sort;
 };
 
@@ -175,6 +179,8 @@ static int put_table(struct out *o, int idx, int depth, const struct path *path)
 
 static int put(struct out *o, int idx, int depth, const struct path *path) {
     lua_State *L = o->L;
+    if (o->buf->len > o->max)
+        return fail_at(o, path, "the text is too large");
     int64_t i;
     size_t len;
     const char *s;
@@ -233,14 +239,19 @@ static int put(struct out *o, int idx, int depth, const struct path *path) {
 
 static int l_encode(lua_State *L) {
     luaL_checkany(L, 1);
-    struct out o = {
-        L, NULL, {0}, (int)kt_opt_number(L, 2, "indent", 0), kt_opt_bool(L, 2, "sort", true)};
+    struct kt_vm *vm = kt_vm_of(L);
+    struct out o = {.L = L,
+                    .indent = (int)kt_opt_number(L, 2, "indent", 0),
+                    .sort = kt_opt_bool(L, 2, "sort", true),
+                    .max = vm != NULL && vm->cap != 0 ? vm->cap / 4 : (size_t)1 << 30};
+    luaL_argcheck(L, o.indent >= 0 && o.indent <= 16, 2, "indent from 0 to 16");
     luaL_checkstack(L, KT_VALUE_STACK + 4 * KT_VALUE_DEPTH, "json");
     o.buf = kt_scratch();
     if (put(&o, 1, 0, NULL) != 0)
         return luaL_error(L, "%s", o.err.message);
     if (o.buf->failed)
         return luaL_error(L, "json.encode: not enough memory");
+    kt_hook_charge(L, o.buf->len / 4);
     lua_pushlstring(L, o.buf->data, o.buf->len);
     return 1;
 }
@@ -328,6 +339,10 @@ static int l_decode(lua_State *L) {
     size_t len;
     const char *text = luaL_checklstring(L, 1, &len);
     json_error_t err;
+    /* Jansson's tree is outside of a script's memory, and takes up to 50 bytes for one of text. */
+    if (kt_vm_of(L)->cap != 0 && len > SCRIPT_TEXT_MAX)
+        return decode_failed(L, "the text is larger than 1 MiB", 1, 1);
+    kt_hook_charge(L, len);
     if (depth_of(text, len) > KT_VALUE_DEPTH)
         return decode_failed(L, "nested more than 64 levels deep", 1, 1);
     json_t **held = lua_newuserdata(L, sizeof *held);

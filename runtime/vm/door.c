@@ -189,24 +189,22 @@ static struct kt_door_call *new_call(lua_State *L, struct kt_run *run, int id) {
     struct kt_door_call *call = calloc(1, sizeof *call);
     if (call == NULL)
         luaL_error(L, "not enough memory");
-    int rc = kt_value_encode(L, 2, &call->args, &err);
-    if (rc == 0 && call->args.len > KT_SCRIPT_VALUE_MAX)
-        rc = kt_fail(&err, KT_OUTPUT_LIMIT, "the arguments are larger than 1 MiB");
-    if (rc != 0) {
+    if (kt_value_encode_max(L, 2, KT_SCRIPT_VALUE_MAX, &call->args, &err) != 0) {
         struct kt_error named;
         kt_door_calls_free(call);
         kt_fail(&named, err.code, "%s: %.400s", name, err.message);
         kt_raise(L, &named);
     }
-    kt_hook_charge(L, call->args.len / 4);
     call->id = id;
     call->name = name;
     return call;
 }
 
-static void add_call(struct kt_run *run, struct kt_door_call *call) {
+/* The run owns the call before the charge may raise. */
+static void add_call(lua_State *L, struct kt_run *run, struct kt_door_call *call) {
     *run->calls_end = call;
     run->calls_end = &call->next;
+    kt_hook_charge(L, call->args.len / 4);
 }
 
 static int l_begin(lua_State *L) {
@@ -222,7 +220,7 @@ static int l_begin(lua_State *L) {
     struct kt_door_call *call = new_call(L, run, run->last_id + 1);
     run->last_id++;
     run->open_ids[run->open++] = call->id;
-    add_call(run, call);
+    add_call(L, run, call);
     lua_pushinteger(L, call->id);
     return 1;
 }
@@ -237,7 +235,7 @@ static int l_emit(lua_State *L) {
         kt_fail(&err, KT_OUTPUT_LIMIT, "the run has written more than 4 MiB of log and progress");
         kt_raise(L, &err);
     }
-    add_call(run, call);
+    add_call(L, run, call);
     if (run->changed != NULL)
         run->changed(run, run->ud);
     return 0;

@@ -40,10 +40,7 @@ static void keep_result(lua_State *L, struct ending *e) {
     lua_settop(e->co, 1);
     lua_xmove(e->co, L, 1);
     luaL_checkstack(L, KT_VALUE_STACK, "result");
-    int rc = kt_value_encode(L, -1, &run->result, &why);
-    if (rc == 0 && run->result.len > KT_SCRIPT_VALUE_MAX)
-        rc = kt_fail(&why, KT_OUTPUT_LIMIT, "it is larger than 1 MiB");
-    if (rc == 0)
+    if (kt_value_encode_max(L, -1, KT_SCRIPT_VALUE_MAX, &run->result, &why) == 0)
         return;
     char text[500];
     snprintf(text, sizeof text, "the result: %.400s", why.message);
@@ -92,7 +89,7 @@ static void keep_error(lua_State *L, struct ending *e) {
     if (code != NULL)
         snprintf(err->code, sizeof err->code, "%s", code);
     /* Details that are no JSON are left out: the code and the message are what counts. */
-    if (kt_value_encode(L, -1, &err->value, NULL) != 0 || err->value.len > KT_SCRIPT_VALUE_MAX)
+    if (kt_value_encode_max(L, -1, KT_SCRIPT_VALUE_MAX / 8, &err->value, NULL) != 0)
         kt_buf_free(&err->value);
 }
 

@@ -97,23 +97,44 @@ struct kt_key *kt_value_keys(lua_State *L, int idx, size_t n) {
     return keys;
 }
 
+/* One encoding: what it may still write, so that a small value which is used over and over cannot
+ * grow without bound, and where its error goes. */
+struct encoding {
+    size_t max, left;
+    struct kt_error *err;
+};
+
+static int too_large(struct encoding *e, const struct path *path) {
+    char where[200];
+    path_text(path, where, sizeof where);
+    return kt_fail(e->err, KT_OUTPUT_LIMIT, "%s%sthe value is larger than %zu KiB", where,
+                   where[0] ? ": " : "", e->max >> 10);
+}
+
+static bool spend(struct encoding *e, size_t n) {
+    if (n > e->left)
+        return false;
+    e->left -= n;
+    return true;
+}
+
 static int put(lua_State *L, int idx, bson_t *out, const char *key, int key_len, int depth,
-               const struct path *path, struct kt_error *err);
+               const struct path *path, struct encoding *e);
 
 static int put_fields(lua_State *L, int idx, size_t n, bson_t *out, int depth,
-                      const struct path *path, struct kt_error *err) {
+                      const struct path *path, struct encoding *e) {
     struct kt_key *keys = kt_value_keys(L, idx, n);
-    int rc = keys == NULL ? kt_fail(err, KT_NO_MEMORY, "no memory for a value") : 0;
+    int rc = keys == NULL ? kt_fail(e->err, KT_NO_MEMORY, "no memory for a value") : 0;
     for (size_t i = 0; rc == 0 && i < n; i++) {
         struct path here = {path, keys[i].s, 0};
         if (memchr(keys[i].s, '\0', keys[i].len) != NULL) {
-            rc = fail_at(err, &here, "a key with a NUL byte");
+            rc = fail_at(e->err, &here, "a key with a NUL byte");
         } else if (!kt_utf8_valid(keys[i].s, keys[i].len)) {
-            rc = fail_at(err, path, "a key is not UTF-8");
+            rc = fail_at(e->err, path, "a key is not UTF-8");
         } else {
             lua_pushlstring(L, keys[i].s, keys[i].len); /* interned already: no allocation */
             lua_rawget(L, idx);
-            rc = put(L, lua_gettop(L), out, keys[i].s, (int)keys[i].len, depth, &here, err);
+            rc = put(L, lua_gettop(L), out, keys[i].s, (int)keys[i].len, depth, &here, e);
             lua_pop(L, 1);
         }
     }
@@ -122,44 +143,44 @@ static int put_fields(lua_State *L, int idx, size_t n, bson_t *out, int depth,
 }
 
 static int put_table(lua_State *L, int idx, bson_t *out, const char *key, int key_len, int depth,
-                     const struct path *path, struct kt_error *err) {
+                     const struct path *path, struct encoding *e) {
     bson_t child;
     size_t n;
     struct kt_error why;
     int rc = 0;
     if (depth >= KT_VALUE_DEPTH)
-        return fail_at(err, path, "nested more than 64 levels deep");
+        return fail_at(e->err, path, "nested more than 64 levels deep");
     switch (kt_value_shape(L, idx, &n, &why)) {
     case KT_SHAPE_BAD:
-        return fail_at(err, path, why.message);
+        return fail_at(e->err, path, why.message);
     case KT_SHAPE_MAP:
         if (!bson_append_document_begin(out, key, key_len, &child))
-            return fail_at(err, path, "too large");
-        rc = put_fields(L, idx, n, &child, depth + 1, path, err);
+            return too_large(e, path);
+        rc = put_fields(L, idx, n, &child, depth + 1, path, e);
         if (!bson_append_document_end(out, &child) && rc == 0)
-            rc = fail_at(err, path, "too large");
+            rc = too_large(e, path);
         return rc;
     case KT_SHAPE_ARRAY:
         break;
     }
     if (!bson_append_array_begin(out, key, key_len, &child))
-        return fail_at(err, path, "too large");
+        return too_large(e, path);
     for (size_t i = 1; rc == 0 && i <= n; i++) {
         struct path here = {path, NULL, i};
         char room[16];
         const char *name;
         size_t len = bson_uint32_to_string((uint32_t)(i - 1), &name, room, sizeof room);
         lua_rawgeti(L, idx, (int)i);
-        rc = put(L, lua_gettop(L), &child, name, (int)len, depth + 1, &here, err);
+        rc = put(L, lua_gettop(L), &child, name, (int)len, depth + 1, &here, e);
         lua_pop(L, 1);
     }
     if (!bson_append_array_end(out, &child) && rc == 0)
-        rc = fail_at(err, path, "too large");
+        rc = too_large(e, path);
     return rc;
 }
 
 static int put_userdata(lua_State *L, int idx, bson_t *out, const char *key, int key_len,
-                        const struct path *path, struct kt_error *err) {
+                        const struct path *path, struct encoding *e) {
     int64_t i;
     size_t len;
     const char *bytes;
@@ -169,16 +190,18 @@ static int put_userdata(lua_State *L, int idx, bson_t *out, const char *key, int
     else if (kt_value_get_int64(L, idx, &i))
         ok = bson_append_int64(out, key, key_len, i);
     else if ((bytes = kt_value_get_binary(L, idx, &len)) != NULL)
-        ok = bson_append_binary(out, key, key_len, BSON_SUBTYPE_BINARY, (const uint8_t *)bytes,
-                                (uint32_t)len);
+        ok = spend(e, len) && bson_append_binary(out, key, key_len, BSON_SUBTYPE_BINARY,
+                                                 (const uint8_t *)bytes, (uint32_t)len);
     else
-        return fail_at(err, path, "a userdata cannot be stored");
-    return ok ? 0 : fail_at(err, path, "too large");
+        return fail_at(e->err, path, "a userdata cannot be stored");
+    return ok ? 0 : too_large(e, path);
 }
 
 static int put(lua_State *L, int idx, bson_t *out, const char *key, int key_len, int depth,
-               const struct path *path, struct kt_error *err) {
+               const struct path *path, struct encoding *e) {
     bool ok = true;
+    if (!spend(e, (size_t)key_len + 8))
+        return too_large(e, path);
     switch (lua_type(L, idx)) {
     case LUA_TNIL:
         ok = bson_append_null(out, key, key_len);
@@ -189,7 +212,7 @@ static int put(lua_State *L, int idx, bson_t *out, const char *key, int key_len,
     case LUA_TNUMBER: {
         double d = lua_tonumber(L, idx);
         if (!isfinite(d))
-            return fail_at(err, path, "NaN or infinity");
+            return fail_at(e->err, path, "NaN or infinity");
         ok = d == floor(d) && fabs(d) <= KT_EXACT_MAX
                  ? bson_append_int64(out, key, key_len, (int64_t)d)
                  : bson_append_double(out, key, key_len, d);
@@ -199,8 +222,9 @@ static int put(lua_State *L, int idx, bson_t *out, const char *key, int key_len,
         size_t len;
         const char *s = lua_tolstring(L, idx, &len);
         if (!kt_utf8_valid(s, len))
-            return fail_at(err, path, "text is not UTF-8 (bytes go in value.binary)");
-        ok = len <= INT32_MAX - 64 && bson_append_utf8(out, key, key_len, s, (int)len);
+            return fail_at(e->err, path, "text is not UTF-8 (bytes go in value.binary)");
+        ok = len <= INT32_MAX - 64 && spend(e, len) &&
+             bson_append_utf8(out, key, key_len, s, (int)len);
         break;
     }
     case LUA_TLIGHTUSERDATA:
@@ -211,19 +235,19 @@ static int put(lua_State *L, int idx, bson_t *out, const char *key, int key_len,
             ok = bson_append_array_begin(out, key, key_len, &child) &&
                  bson_append_array_end(out, &child);
         } else
-            return fail_at(err, path, "a userdata cannot be stored");
+            return fail_at(e->err, path, "a userdata cannot be stored");
         break;
     case LUA_TTABLE:
-        return put_table(L, idx, out, key, key_len, depth, path, err);
+        return put_table(L, idx, out, key, key_len, depth, path, e);
     case LUA_TUSERDATA:
-        return put_userdata(L, idx, out, key, key_len, path, err);
+        return put_userdata(L, idx, out, key, key_len, path, e);
     default: {
         char what[64];
         snprintf(what, sizeof what, "a %s cannot be stored", luaL_typename(L, idx));
-        return fail_at(err, path, what);
+        return fail_at(e->err, path, what);
     }
     }
-    return ok ? 0 : fail_at(err, path, "too large");
+    return ok ? 0 : too_large(e, path);
 }
 
 static int absolute(lua_State *L, int idx) {
@@ -233,13 +257,14 @@ static int absolute(lua_State *L, int idx) {
 int kt_value_to_doc(lua_State *L, int idx, bson_t *out, struct kt_error *err) {
     size_t n;
     struct kt_error why;
+    struct encoding e = {KT_VALUE_MAX, KT_VALUE_MAX, err};
     idx = absolute(L, idx);
     if (lua_type(L, idx) != LUA_TTABLE)
         return kt_fail(err, KT_VALIDATION_FAILED, "a document is a table, not a %s",
                        luaL_typename(L, idx));
     switch (kt_value_shape(L, idx, &n, &why)) {
     case KT_SHAPE_MAP:
-        return put_fields(L, idx, n, out, 1, NULL, err);
+        return put_fields(L, idx, n, out, 1, NULL, &e);
     case KT_SHAPE_ARRAY:
         return kt_fail(err, KT_VALIDATION_FAILED, "a document is a map, not an array");
     case KT_SHAPE_BAD:
@@ -249,9 +274,15 @@ int kt_value_to_doc(lua_State *L, int idx, bson_t *out, struct kt_error *err) {
 }
 
 int kt_value_encode(lua_State *L, int idx, struct kt_buf *out, struct kt_error *err) {
+    return kt_value_encode_max(L, idx, KT_VALUE_MAX, out, err);
+}
+
+int kt_value_encode_max(lua_State *L, int idx, size_t max, struct kt_buf *out,
+                        struct kt_error *err) {
     bson_t doc;
+    struct encoding e = {max, max, err};
     bson_init(&doc);
-    int rc = put(L, absolute(L, idx), &doc, "v", 1, 1, NULL, err);
+    int rc = put(L, absolute(L, idx), &doc, "v", 1, 1, NULL, &e);
     if (rc == 0) {
         kt_buf_add(out, bson_get_data(&doc), doc.len);
         if (out->failed)

@@ -24,6 +24,7 @@
 #include "core/err.h"
 
 #define KT_VALUE_DEPTH 64
+#define KT_VALUE_MAX (64u << 20)        /* bytes of one value */
 #define KT_EXACT_MAX 9007199254740992.0 /* 2^53 */
 
 /* Lua value at idx -> BSON. kt_value_to_doc wants a table that is a map and appends its fields to
@@ -33,6 +34,9 @@
 #define KT_VALUE_STACK (4 * KT_VALUE_DEPTH + 20)
 int kt_value_to_doc(lua_State *L, int idx, bson_t *out, struct kt_error *err);
 int kt_value_encode(lua_State *L, int idx, struct kt_buf *out, struct kt_error *err);
+/* The same with a bound of its own on the size (about `max` bytes): for what a script sends. */
+int kt_value_encode_max(lua_State *L, int idx, size_t max, struct kt_buf *out,
+                        struct kt_error *err);
 
 /* BSON -> Lua, pushes one value. Raises on a type that is refused, and "not enough memory" in a
  * capped VM: call protected. */

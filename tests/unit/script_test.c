@@ -106,7 +106,7 @@ SCRIPT_TEST(
     "bad('workflow{name=[[w]], run=function() return {f=function() end} end}', 'script_error', "
     "'the result: f: a function cannot be stored')"
     "bad('workflow{name=[[w]], run=function() return ([[x]]):rep(2^21) end}', 'output_limit', "
-    "'larger than 1 MiB')"
+    "'larger than 1024 KiB')"
     "bad('workflow{name=[[w]], run=function()\\n\\n coroutine.wrap(function()\\n error(0) end)() "
     "end}', 'script_error', '0', 4)"
     "bad('return {}', 'script_error', 'declares nothing')"
