@@ -22,6 +22,7 @@ local spec = {
     { "report", "FILE", "write the JSON report there" },
     { "previous", "FILE", "report of an earlier run, for the trend" },
     { "format", "F", "what to print: table or json", default = "table" },
+    { "rule-deadline", "SECONDS", "a rule that takes longer is stopped and reported", default = "60" },
     { "agents", "DIR", "scripts to use instead of the installed agent's" },
   },
 }
@@ -115,6 +116,10 @@ return function(args)
   if values["as-of"] and not calendar.parse(values["as-of"]) then
     return fail(2, "--as-of '" .. values["as-of"] .. "' is no date (YYYY-MM-DD)")
   end
+  local rule_deadline = tonumber(values["rule-deadline"] or "60")
+  if not rule_deadline or rule_deadline <= 0 or rule_deadline > 86400 then
+    return fail(2, "--rule-deadline is a number of seconds, at most 86400")
+  end
   local params
   params, problem = read_params(values.param)
   if not params then return fail(2, problem) end
@@ -134,7 +139,8 @@ return function(args)
 
   local result
   result, err = sweep.run { bundle = bundle, mapping = values.mapping or "identity", rules = split(values.rules), params = params,
-    as_of = values["as-of"], extract_date = extract_date, tables = tables, previous = previous }
+    as_of = values["as-of"], extract_date = extract_date, tables = tables, previous = previous,
+    rule_deadline = rule_deadline }
   if not result then
     local where = err.where and string.format("%s:%d: ", err.where.script, err.where.line) or ""
     return fail(err.code == "validation_failed" and 2 or 1, where .. tostring(err.message))

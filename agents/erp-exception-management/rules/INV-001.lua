@@ -92,6 +92,7 @@ rule {
           currency = own,
           severity = { floor = overdue and "high" or "medium" },
           evidence = {
+            material_id = material, plant_id = plant,
             available = row.available, quality_stock = row.quality, blocked_stock = row.blocked, transit_stock = row.transit,
             consignment_stock = row.consigned, sales_demand = sold, component_demand = needed, first_need = t.iso(first),
             overdue = overdue, reorder_point = row["plan.reorder_point"], consumption = -(row["used.qty"] or t.zero),

@@ -117,7 +117,7 @@ end
 local company_index = { ["1000"] = 1, ["2000"] = 2, ["3000"] = 3 }
 
 function World:write_po(out, p)
-  local po, D = self:po(p), self.D
+  local po = self:po(p)
   local company, currency = po.company, po.currency
   local rate = base.rate_text(currency, company.currency)
   -- Everything above half the limit is approved, which is always right and needs no exact comparison here.
