@@ -39,7 +39,6 @@ describe("the shipped workflow", function()
 
   setup(function()
     support.open()
-    support.start()
     local files = support.erp_files()
     local handle = assert(io.open("agents/erp-exception-management/workflow.lua"))
     local workflow = handle:read("*a")
@@ -47,12 +46,10 @@ describe("the shipped workflow", function()
     project, instance, agent = support.project(workflow, { files = files })
   end)
 
-  after_each(support.settle)
+  before_each(support.start)
+  after_each(support.stop)
 
-  teardown(function()
-    require("engine").drain(5)
-    support.close()
-  end)
+  teardown(support.close)
 
   local function report_of(doc)
     return assert(json.decode(assert(project.db:blob_get(doc.result.report.sha256))))

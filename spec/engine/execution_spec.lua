@@ -17,17 +17,12 @@ local function wait_for(what, seconds)
 end
 
 describe("an execution", function()
-  setup(function()
-    support.open()
-    support.start()
-  end)
+  setup(support.open)
 
-  after_each(support.settle)
+  before_each(support.start)
+  after_each(support.stop)
 
-  teardown(function()
-    engine.drain(5)
-    support.close()
-  end)
+  teardown(support.close)
 
   it("is born running, ends with one result, in two commits' worth of documents", function()
     local project, instance = support.project [[

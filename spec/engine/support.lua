@@ -15,7 +15,6 @@ local projects = require "domain.project"
 local registry = require "scripts.registry"
 local schema = require "http.schema"
 local store = require "kt.store"
-local task = require "kt.task"
 local versions = require "domain.versions"
 local vms = require "engine.vms"
 
@@ -37,16 +36,15 @@ function M.open()
   assert(migrations.run("master", store.database(name)))
 end
 
---- Start the engine as a new worker.
+--- Before each test: start the engine as a new worker.
 function M.start()
   assert(engine.start { slot = 0, epoch = crypto.uuid7(), home = "." })
-  task.sleep(0.05) -- its loops wait now
 end
 
---- After each test: close the warm VMs, let the loops come to rest.
-function M.settle()
+--- After each test: nothing runs any more, and the engine's own loops have ended.
+function M.stop()
+  engine.drain(5)
   vms.close()
-  task.sleep(0.05)
 end
 
 --- Close it and leave nothing behind.
