@@ -19,7 +19,6 @@
 #define SQ_BATCH_NS 2000000
 #define SQ_WAL_MAX (4 << 20)
 #define SQ_IDLE_NS 5000000000LL
-#define SQ_LOCK_WAIT_NS 10000000000LL
 
 struct sq_index {
     char name[KT_NAME_MAX + 1];
