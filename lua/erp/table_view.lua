@@ -92,6 +92,19 @@ local function coverage_lines(add, result)
   end
 end
 
+local function warning_lines(add, result)
+  local snapshot = {}
+  for _, rule in ipairs(result.rules) do
+    for _, w in ipairs(rule.warnings or {}) do
+      if w == "stock_snapshot" then snapshot[#snapshot + 1] = rule.rule_id end
+    end
+  end
+  if #snapshot > 0 then
+    add("")
+    add("The stock is of another day than the key date: read %s with care.", table.concat(snapshot, ", "))
+  end
+end
+
 local function problem_lines(add, result)
   if result.rows == 0 and #result.tables == 0 then
     add("")
@@ -127,6 +140,7 @@ function M.render(result)
   summary_lines(add, body)
   worst_lines(add, body)
   coverage_lines(add, result)
+  warning_lines(add, result)
   problem_lines(add, result)
   return table.concat(lines, "\n") .. "\n"
 end

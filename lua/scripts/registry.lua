@@ -9,6 +9,7 @@ local audit = require "domain.audit"
 local bundle = require "scripts.bundle"
 local clock = require "kt.clock"
 local crypto = require "kt.crypto"
+local declared = require "erp.declared"
 local places = require "engine.places"
 local script = require "kt.script"
 local value = require "value"
@@ -234,7 +235,11 @@ local function check(files)
   for _, path in ipairs(paths) do
     if is_lua(path) then
       local declaration, err = script.check { path = path, source = files[path], libs = libs }
-      if not declaration then
+      local holds
+      if declaration then
+        holds, err = declared.check(path, declaration)
+      end
+      if not holds then
         return nil, err
       end
       declarations[path] = declaration

@@ -263,6 +263,8 @@ def test_rules_parameters_and_key_date(company):
     assert [r["rule_id"] for c in report["categories"] for r in c["rules"]] == ["PRO-001", "IMT-007"]
     assert rule_of(report, "PRO-001")["params"]["one_time_limit"] == "100000000"
     assert "one_time" not in {f["reason"] for f in findings(report, "PRO-001").values()}
+    _, text = analyze(folder, "--as-of", "2025-06-29", "--rules", "INV-001,PRO-001")
+    assert "The stock is of another day than the key date: read INV-001 with care." in text
     early, _ = analyze(folder, "--as-of", "2020-01-01", "--rules", "PRO-001")
     assert (early["as_of"], coverage(early)["PRO-001"]["population"]) == ("2020-01-01", 0)
 
