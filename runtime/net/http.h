@@ -24,7 +24,8 @@ struct kt_http_limits {
     size_t target;  /* bytes of the request target; more: 414 */
     int64_t body;   /* a larger Content-Length is refused unread, 413; 0: the handler's matter */
     size_t write_queue; /* bytes of answers waiting for the socket before a writer should wait */
-    int connections;    /* more are left in the listening socket's queue */
+    int connections;    /* more are left in the listening socket's queue; at most 3/4 of the
+                         * process's descriptors */
     double header_s;    /* from a connection's or request's first moment to the end of its head */
     double body_s;      /* without a byte while the handler wants the body; then 408 */
     double idle_s;      /* between requests */

@@ -1,8 +1,11 @@
 /* The listener: accepts up to a bound, sweeps deadlines, drains. */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -121,6 +124,27 @@ static void stop_listening(struct kt_http_server *server) {
     uv_close(&server->listener.handle, on_handle_closed);
 }
 
+/* Inherited by what is accepted (Linux). A client that vanished without a FIN is noticed in two
+ * minutes, also by a handler that only waits or sends a little now and then. */
+static void notice_dead_peers(int fd) {
+    int on = 1, idle_s = 60, interval_s = 15, probes = 4;
+    unsigned unacknowledged_ms = 120000;
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacknowledged_ms, sizeof unacknowledged_ms);
+}
+
+/* The store, children and requests to elsewhere need descriptors too. */
+static int bounded_by_descriptors(int connections) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return connections;
+    long room = (long)(limit.rlim_cur - limit.rlim_cur / 4);
+    return connections < room ? connections : (int)room;
+}
+
 static int listen_on(struct kt_http_server *server, int fd, struct kt_error *err) {
     struct sockaddr_storage addr;
     socklen_t len = sizeof addr;
@@ -129,6 +153,8 @@ static int listen_on(struct kt_http_server *server, int fd, struct kt_error *err
         return kt_fail(err, KT_INVALID_ARGUMENT, "fd %d is not a socket", fd);
     }
     server->is_pipe = addr.ss_family == AF_UNIX;
+    if (!server->is_pipe)
+        notice_dead_peers(fd);
     int rc = server->is_pipe ? uv_pipe_init(server->loop, &server->listener.pipe, 0)
                              : uv_tcp_init(server->loop, &server->listener.tcp);
     if (rc != 0) {
@@ -171,6 +197,7 @@ struct kt_http_server *kt_http_server_new(uv_loop_t *loop, int fd,
     }
     server->loop = loop;
     server->limits = limits ? *limits : kt_http_default_limits;
+    server->limits.connections = bounded_by_descriptors(server->limits.connections);
     server->handler = *handler;
     server->ud = ud;
     snprintf(server->id_prefix, sizeof server->id_prefix, "%02x%02x%02x%02x%02x%02x-", random[0],

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import socket
 import subprocess
 import tempfile
@@ -24,9 +25,10 @@ def bare_environment():
 
 
 class Echo:
-    """The echo service on a socket of ours. limits as in kt.http, e.g. header_time=0.2."""
+    """The echo service on a socket of ours. limits as in kt.http, e.g. header_time=0.2; descriptors: how many
+    it may have."""
 
-    def __init__(self, unix=None, **limits):
+    def __init__(self, unix=None, descriptors=None, **limits):
         self.unix = unix
         if unix:
             listener = socket.socket(socket.AF_UNIX)
@@ -39,9 +41,12 @@ class Echo:
         env = {**bare_environment(), "KONTOR_HOME": str(ROOT / "tests" / "integration" / "home"),
                "ECHO_VIA": "unix" if unix else "tcp"}
         self.err = tempfile.TemporaryFile()
+
+        def limit():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
         self.process = subprocess.Popen(
             [KONTOR, "echo", str(listener.fileno()), *(f"{k}={v}" for k, v in limits.items())],
-            pass_fds=[listener.fileno()], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.err)
+            pass_fds=[listener.fileno()], env=env, preexec_fn=limit if descriptors else None, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.err)
         listener.close()
         line = self.process.stdout.readline()
         if line != b"ready\n":

@@ -184,6 +184,35 @@ def test_connections_beyond_the_bound_wait(start_echo):
         s.close()
 
 
+def test_connections_stay_below_the_descriptors(start_echo):
+    """With few descriptors the rest of the clients wait; none is turned away."""
+    echo = start_echo(descriptors=64)
+    clients = [echo.connect() for _ in range(100)]
+    for s in clients:
+        s.sendall(LAST)
+    for s in clients:
+        assert read_all(s).endswith(b"hello")
+        s.close()
+    idle = [echo.connect() for _ in range(100)]  # these hold all that the server takes
+    last = echo.connect()
+    last.sendall(LAST)
+    for s in idle:
+        s.close()
+    assert read_all(last).endswith(b"hello")
+    last.close()
+
+
+def test_dead_peers_are_looked_for(echo):
+    """The kernel's keep-alive timer runs on accepted connections (inherited from the listening socket)."""
+    with echo.connect() as s:
+        s.sendall(b"GET /hello" + H + b"\r\n")
+        assert s.recv(1000).endswith(b"hello")
+        here, there = s.getsockname()[1], s.getpeername()[1]
+        lines = [line.split() for line in open("/proc/net/tcp")][1:]
+        timers = [f[5][:2] for f in lines if f[1].endswith(f":{there:04X}") and f[2].endswith(f":{here:04X}")]
+        assert timers == ["02"]
+
+
 def test_many_clients_at_once(echo):
     failed = []
 

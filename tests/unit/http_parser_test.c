@@ -163,6 +163,85 @@ static void test_cases(void **state) {
     assert_int_equal(failures, 0);
 }
 
+/* Whatever the bytes are, how they are cut must not change what is made of them: two readers that
+ * disagree about the end of a request are how requests are smuggled. Deterministic mutations of the
+ * cases above: bytes changed, removed, doubled, and two cases spliced. */
+static uint32_t next_random(uint32_t *seed) {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 17;
+    *seed ^= *seed << 5;
+    return *seed;
+}
+
+static size_t mutate(char *out, size_t size, uint32_t *seed) {
+    static const char interesting[] = "\r\n\t :,;0123456789abcdefx-+\0\x7f\xff";
+    size_t count = sizeof cases / sizeof *cases;
+    const char *a = cases[next_random(seed) % count].text,
+               *b = cases[next_random(seed) % count].text;
+    size_t len = strlen(a);
+    memcpy(out, a, len);
+    if (next_random(seed) % 3 == 0) { /* the head of one and the tail of another */
+        size_t keep = next_random(seed) % (len + 1), from = next_random(seed) % strlen(b);
+        len = keep + strlen(b) - from;
+        memcpy(out + keep, b + from, len - keep);
+    }
+    for (uint32_t n = next_random(seed) % 4; n > 0 && len > 1 && len < size - 1; n--) {
+        size_t at = next_random(seed) % len;
+        switch (next_random(seed) % 3) {
+        case 0:
+            out[at] = interesting[next_random(seed) % (sizeof interesting - 1)];
+            break;
+        case 1:
+            memmove(out + at, out + at + 1, --len - at);
+            break;
+        default:
+            memmove(out + at + 1, out + at, len++ - at);
+            break;
+        }
+    }
+    return len;
+}
+
+static void test_cuts_do_not_matter(void **state) {
+    (void)state;
+    uint32_t seed = 2463534242u;
+    int accepted = 0, refused = 0;
+    for (int round = 0; round < 20000; round++) {
+        char text[1024];
+        size_t len = mutate(text, sizeof text, &seed);
+        size_t steps[] = {len + 1, 1, 1 + next_random(&seed) % 9};
+        struct kt_buf bodies[3] = {KT_BUF_INIT, KT_BUF_INIT, KT_BUF_INIT};
+        int codes[3];
+        size_t rests[3] = {0, 0, 0};
+        bool done[3];
+        for (int i = 0; i < 3; i++) {
+            struct kt_http_parser p;
+            struct kt_error err;
+            kt_http_parser_init(&p, 100, 200);
+            codes[i] = feed(&p, text, len, steps[i], &bodies[i], &rests[i], &err);
+            done[i] = p.head_done && p.body_done;
+            kt_http_parser_free(&p);
+        }
+        accepted += codes[0] == 0 && done[0];
+        refused += codes[0] != 0;
+        for (int i = 1; i < 3; i++) {
+            bool same = codes[i] == codes[0] && done[i] == done[0];
+            if (codes[0] == 0)
+                same = same && rests[i] == rests[0] && bodies[i].len == bodies[0].len &&
+                       (bodies[0].len == 0 ||
+                        memcmp(bodies[i].data, bodies[0].data, bodies[0].len) == 0);
+            if (!same)
+                fail_msg("round %d, pieces of %zu: %s, done %d, rest %zu; whole: %s, done %d, rest "
+                         "%zu\n%.*s",
+                         round, steps[i], kt_code_name((enum kt_code)codes[i]), done[i], rests[i],
+                         kt_code_name((enum kt_code)codes[0]), done[0], rests[0], (int)len, text);
+        }
+        for (int i = 0; i < 3; i++)
+            kt_buf_free(&bodies[i]);
+    }
+    assert_true(accepted > 1000 && refused > 1000);
+}
+
 static void test_nul(void **state) {
     (void)state;
     static const char text[] = "GET / HTTP/1.1\r\nHost: a\r\nA: b\0c\r\n\r\n";
@@ -290,9 +369,13 @@ static void test_trailers_and_extensions_are_bounded(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),  cmocka_unit_test(test_nul),
-        cmocka_unit_test(test_fields), cmocka_unit_test(test_absolute_form_replaces_host),
-        cmocka_unit_test(test_bounds), cmocka_unit_test(test_trailers_and_extensions_are_bounded),
+        cmocka_unit_test(test_cases),
+        cmocka_unit_test(test_cuts_do_not_matter),
+        cmocka_unit_test(test_nul),
+        cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_absolute_form_replaces_host),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_trailers_and_extensions_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
