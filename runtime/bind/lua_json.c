@@ -412,3 +412,11 @@ int luaopen_json(lua_State *L) {
     lua_setfield(L, -2, "array_mt");
     return 1;
 }
+
+/* The same module under the name that scripts written for lua-cjson require. */
+int luaopen_cjson(lua_State *L) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "json");
+    lua_call(L, 1, 1);
+    return 1;
+}

@@ -4,7 +4,7 @@
 #include <lua.h>
 
 #define KT_MODULES(X)                                                                              \
-    X("cjson", luaopen_json)                                                                       \
+    X("cjson", luaopen_cjson)                                                                      \
     X("json", luaopen_json)                                                                        \
     X("kt.clock", luaopen_kt_clock)                                                                \
     X("kt.config", luaopen_kt_config)                                                              \

@@ -3,7 +3,7 @@
 -- c: the C half (run.c). Returns main, base, libs.
 
 local c, mark, sliced = ...
-local error, pcall, rawget, select, type = error, pcall, rawget, select, type
+local error, rawget, select, type = error, rawget, select, type
 local tostring = c.tostring
 local create, status, yield = coroutine.create, coroutine.status, coroutine.yield
 local raw_resume = c.raw_resume

@@ -55,6 +55,30 @@ LUA_TEST(
     "local ok, err = hoard:answer(1, true, value.encode(1)) same(err.code, 'invalid_argument') "
     "vm:close()")
 
+/* Memory runs out at every possible place: the ballast leaves a little less each time. A run ends
+ * well or with memory_limit, its neighbour and the host go on, nothing is lost. */
+LUA_TEST(memory_runs_out_anywhere, HEAD
+         "local body = [[ local ballast = {} for i = 1, input.n do ballast[i] = ('x'):rep(1000) .. "
+         "i end local json = require 'json' "
+         "  local r = parallel{function() local a = tool.call('t', {x={1, 2, 3}, y='text'}) return "
+         "json.decode(json.encode(a)) end, "
+         "    function() local s = ('a b c'):gsub('%w', function(w) return w .. w end) log('info', "
+         "s) return s:rep(20) end, "
+         "    function() local co = coroutine.wrap(function() for i = 1, 5 do coroutine.yield({i}) "
+         "end end) local t = {} for i = 1, 5 do t[i] = co() end table.sort(t, function(a, b) "
+         "return a[1] > b[1] end) return t end} "
+         "  local o = {} for k, v in pairs{b=1, a=2} do o[#o + 1] = k .. tostring(v) end local f = "
+         "load('return 1 + 1') ballast = nil return {r, o, f()} ]] "
+         "local vm = assert(script.vm{files={['w.lua']=W(body)}, cap=2^20}) local ends = {} "
+         "for n = 600, 960, 2 do local r = start(vm, 'w.lua', {input={n=n}}) local ev "
+         "  repeat ev = r:next() for _, c in ipairs(ev.calls or {}) do if not c.emit then "
+         "r:answer(c.id, true, c.args) end end until ev.status ~= 'calls' "
+         "  local code = ev.error and ev.error.code or 'done' ends[code] = (ends[code] or 0) + 1 "
+         "r:close() end "
+         "for code in pairs(ends) do check(code == 'done' or code == 'memory_limit', code) end "
+         "check(ends.done and ends.memory_limit and ends.memory_limit > 20) same(vm:stats().runs, "
+         "0) vm:close()")
+
 #define PARKED                                                                                     \
     "local files = {['w.lua']=[[local lib = require 'lib' workflow{name='w', run=function(run, "   \
     "input) local messages = {} "                                                                  \
@@ -182,6 +206,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(garbage_is_collected_before_failing),
                                        cmocka_unit_test(memory_comes_back),
                                        cmocka_unit_test(the_hoarder_goes),
+                                       cmocka_unit_test(memory_runs_out_anywhere),
                                        cmocka_unit_test(a_thousand_parked_runs_beside_hostile_ones),
                                        cmocka_unit_test(cost_of_collection),
                                        cmocka_unit_test(host_entries_at_the_cap)};
