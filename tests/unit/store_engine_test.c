@@ -439,6 +439,41 @@ static void deadline_and_cancel(void **state) {
     kt_read_free(&r);
 }
 
+/* The log is written back after a while without writes, and at once when it is large. */
+static void checkpoints(void **state) {
+    struct kt_store_stats stats;
+    struct stat st;
+    char path[128], json[61000], text[60000];
+    (void)state;
+    snprintf(path, sizeof path, "%s/db.db-wal", dir);
+    assert_int_equal(insert(engine, "db", "c", "{\"_id\":1}"), 0);
+    engine->class->tidy(engine); /* too early */
+    engine->class->stats(engine, &stats);
+    assert_true(stats.wal_bytes > 0);
+    assert_int_equal(stat(path, &st), 0);
+    assert_true(st.st_size > 0);
+    struct sq_file *f = sq_file_acquire((struct sq_engine *)engine, "db", NULL);
+    f->last_write_ns = 0;
+    sq_file_release(f);
+    engine->class->tidy(engine);
+    engine->class->stats(engine, &stats);
+    assert_int_equal(stats.wal_bytes, 0);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_size, 0);
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    int64_t most = 0;
+    for (int i = 0; i < 90; i++) {
+        snprintf(json, sizeof json, "{\"_id\":\"%d\",\"t\":\"%s\"}", i, text);
+        assert_int_equal(insert(engine, "db", "c", json), 0);
+        assert_int_equal(stat(path, &st), 0);
+        most = st.st_size > most ? st.st_size : most;
+    }
+    assert_true(most < SQ_WAL_MAX + 200000);
+    assert_int_equal(count_all(engine, "db", "c"), 91);
+    clean(engine, "db");
+}
+
 static void symbolic_links(void **state) {
     char from[128], to[128];
     (void)state;
@@ -452,8 +487,8 @@ static void symbolic_links(void **state) {
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(batch_isolates),      CASE(failed_fsync),  CASE(damaged_file), CASE(few_handles),
-        CASE(replaced_below_us),   CASE(two_processes), CASE(uses_indexes), CASE(long_keys),
-        CASE(deadline_and_cancel), CASE(symbolic_links)};
+        CASE(batch_isolates),      CASE(failed_fsync),  CASE(damaged_file),  CASE(few_handles),
+        CASE(replaced_below_us),   CASE(two_processes), CASE(uses_indexes),  CASE(long_keys),
+        CASE(deadline_and_cancel), CASE(checkpoints),   CASE(symbolic_links)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -132,6 +132,41 @@ LUA_TEST(databases, HEAD "same(db.name, 't-db') same(db.nothing, nil) check(db:i
                          "db:count('x', {}) same(e.code, 'not_found')"
                          "check(store.create('t-db')) same(db:count('x', {}), 0)")
 
+/* More than may wait is refused, at once; what was accepted is there. */
+LUA_TEST(
+    bounded,
+    "local store = require 'kt.store' "
+    "assert(store.open{dir=os.getenv('STORE_DIR'), queue_max=4, readers=1, writers=1}) "
+    "task.defer(function() store.close() end) assert(store.create('t-db')) local db = "
+    "store.database('t-db') "
+    "local ok, refused, ts = 0, 0, {} "
+    "for i = 1, 200 do ts[i] = task.spawn(function() local n, e = db:insert('c', {_id='d' .. i}) "
+    "if n then ok = ok + 1 else same(e.code, 'overloaded') same(e.retryable, true) refused = "
+    "refused + 1 end return true end) end "
+    "for _, t in ipairs(ts) do check(t:join()) end "
+    "check(ok >= 1 and refused >= 1, ok .. ' ' .. refused) same(ok + refused, 200) "
+    "same(db:count('c'), ok)")
+
+/* Closing makes what was accepted, also when its task is gone. */
+LUA_TEST(
+    closing,
+    "local store = require 'kt.store' local dir = os.getenv('STORE_DIR') "
+    "assert(store.open{dir=dir}) assert(store.create('t-db')) local db = store.database('t-db') "
+    "for i = 1, 50 do task.spawn(function() return db:insert('c', {_id='d' .. i}) end) end "
+    "task.yield() task.yield() store.close() assert(store.open{dir=dir}) "
+    "task.defer(function() store.close() end) same(db:count('c'), 50)")
+
+/* A task that is past its deadline hears so; the call it left behind leaves nothing. */
+LUA_TEST(deadlines,
+         HEAD "local docs = {} for i = 1, 20000 do docs[i] = {_id='d' .. i, n=i} end "
+              "check(db:insert('c', docs)) "
+              "local t = task.spawn(function() task.deadline(0.02) local _, e repeat _, e = "
+              "db:find('c', {{'n','gt',0}}, {sort={{'n',1}}}) until e return e.code end) "
+              "same(t:join(), 'deadline_exceeded') "
+              "t = task.spawn(function() return db:count('c', {{'n','gt',0}}) end) task.yield() "
+              "t:cancel() t:join() "
+              "same(db:count('c'), 20000)")
+
 static char dir[] = "/tmp/kt-store-XXXXXX";
 
 static int fresh(void **state) {
@@ -165,7 +200,8 @@ static int gone(void **state) {
 
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fresh, gone)
-    const struct CMUnitTest tests[] = {CASE(documents),  CASE(errors), CASE(pages),
-                                       CASE(many_tasks), CASE(blobs),  CASE(databases)};
+    const struct CMUnitTest tests[] = {CASE(documents),  CASE(errors),  CASE(pages),
+                                       CASE(many_tasks), CASE(bounded), CASE(closing),
+                                       CASE(deadlines),  CASE(blobs),   CASE(databases)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
