@@ -37,7 +37,11 @@ function M.start(context)
   if not ok then
     return nil, err
   end
-  local _, others = lease.dead()
+  local dead, others = lease.dead()
+  if not dead then
+    return nil, others
+  end
+  queue.set_others(others)
   if others == 0 then
     erp.clear_all() -- nobody reads them any more
   end

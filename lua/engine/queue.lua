@@ -1,6 +1,7 @@
 --- The queue of this worker: who may start at once, who waits, and the loop that starts what is due.
 
 local clock = require "kt.clock"
+local config = require "kt.config"
 local lease = require "engine.lease"
 local log = require "kt.log"
 local metrics = require "engine.metrics"
@@ -27,10 +28,10 @@ local reserved = {}
 local poked = {}
 local others = 0
 
---- How many other workers live.
+--- How many other workers live. Those of this service count before they are seen.
 ---@param n integer
 function M.set_others(n)
-  others = n
+  others = math.max(n, config.get("KONTOR_WORKERS") - 1)
 end
 
 local function quota(project)
@@ -201,6 +202,9 @@ function M.loop()
       if row then
         serve_row(row)
       end
+    end
+    if others > 0 then
+      runner.check_cancelled()
     end
     if next(poked) == nil then
       local ok, stop = ready.noted:wait(ready.pause(LOOK_SECONDS))

@@ -366,15 +366,35 @@ function M.halt(execution_id, stop)
   return true
 end
 
+--- Stop those that another worker was asked to cancel: it could only note it in the document.
+function M.check_cancelled()
+  local projects = {}
+  for _, entry in pairs(entries) do
+    projects[entry.project.id] = entry.project
+  end
+  for _, project in pairs(projects) do
+    local list, err = project.db:find("kt_p_executions",
+      { status = "running", cancel_requested = true, owner_epoch = lease.epoch() },
+      { projection = { "_id" }, limit = 500 })
+    if not list then
+      log.warn("cancel.read_failed", { project_id = project.id, msg = err.message })
+    end
+    for _, doc in ipairs(list or {}) do
+      M.halt(doc._id, M.cancel_stop())
+    end
+  end
+end
+
 --- Wait until all have ended, at most `seconds`; then give the rest back for others.
 ---@param seconds number
 function M.drain(seconds)
   local at = clock.monotonic() + seconds
   for _, id in ipairs(M.ids()) do
-    local entry = entries[id]
     local left = at - clock.monotonic()
-    if entry and left > 0 then
-      entry.ended:wait(left)
+    while entries[id] and left > 0 do
+      entries[id].ended:wait(math.min(left, 1))
+      M.check_cancelled() -- the next set of workers is asked by now
+      left = at - clock.monotonic()
     end
   end
   for _, id in ipairs(M.ids()) do

@@ -167,3 +167,29 @@ def test_a_client_that_goes_away_leaves_its_run(make_service, steps):
         eventually(lambda: engine.all_executions(), "it is accepted")
     [doc] = engine.all_executions()
     assert engine.ended(doc["execution_id"])["status"] == "completed"
+
+
+def test_two_workers_act_as_one(make_service):
+    """Any worker answers for any run: looks, follows, cancels; a killed one takes only its own with it."""
+    service = make_service(KONTOR_WORKERS=2).start()
+    engine = Engine(service.port)
+    eventually(lambda: len(service.workers()) == 2, "two workers")
+    instance = engine.make_agent("slow", SLOW)
+    runs = [engine.start(instance, input_data={"steps": 20})["execution_id"] for _ in range(12)]
+    for execution in runs[:4]:
+        engine.ok("POST", f"{engine.base}/executions/{execution}/cancel", {}, want=(200, 202))
+    for execution in runs[:4]:
+        doc = engine.ended(execution)
+        assert doc["status"] == "cancelled"
+        engine.check_ended(doc)
+    for execution in runs[4:]:
+        doc = engine.ended(execution)
+        assert doc["status"] == "completed"
+        engine.check_ended(doc)
+    runs = [engine.start(instance, input_data={"steps": 20})["execution_id"] for _ in range(12)]
+    os.kill(service.workers()[0], signal.SIGKILL)
+    ends = [engine.ended(execution) for execution in runs]
+    reasons = {doc["stop_reason"] for doc in ends}
+    assert reasons == {"done", "worker_lost"}, reasons
+    for doc in ends:
+        engine.check_ended(doc)
