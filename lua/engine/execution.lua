@@ -59,7 +59,7 @@ local function apart(fn, ...)
 end
 
 --- Put a new execution into the store and start it, or line it up.
-local function commit_and_start(project, principal, doc, options)
+local function commit_and_start(project, principal, doc, pinned, options)
   local project_id, db = project.id, project.db
   local admitted, err = false
   if doc.run_at and doc.run_at > doc.created_at then
@@ -107,7 +107,7 @@ local function commit_and_start(project, principal, doc, options)
     return nil, err
   end
   if admitted then
-    runner.start(project, doc)
+    runner.start(project, doc, nil, { pinned = pinned })
     queue.settle(project_id)
   else
     if doc.status == "queued" then
@@ -175,7 +175,7 @@ function M.accept(project, principal, body, options)
   doc.workflow = pinned.template.workflow
   doc.timeout_ms = (given(doc.timeout_seconds) or settings.timeout) * 1000
   local ok
-  ok, err = apart(commit_and_start, project, principal, doc, options)
+  ok, err = apart(commit_and_start, project, principal, doc, pinned, options)
   if not ok then
     return nil, err
   end

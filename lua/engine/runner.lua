@@ -197,7 +197,10 @@ local function begin(entry, db, writer, recorded, reason)
   else
     writer:event("execution.started", { attempt = doc.attempt, worker = lease.name(), snapshot = doc.snapshot })
   end
-  local pinned, err = snapshot.load(db, doc)
+  local pinned, err = entry.pinned, nil
+  if not pinned then
+    pinned, err = snapshot.load(db, doc)
+  end
   if not pinned then
     return nil, err
   end
@@ -223,7 +226,6 @@ local function begin(entry, db, writer, recorded, reason)
     system_prompt_id = pinned.template.system_prompt_id,
     system_prompt_ref = pinned.template.system_prompt_ref,
     publish = publisher(doc._id),
-    park_seconds = entry.park_seconds,
   }
   if doc.cancel_requested then
     entry.stop = M.cancel_stop()
@@ -276,7 +278,6 @@ local function work(entry, db, reason)
     execution_id = doc._id,
     token = doc.token,
     last_seq = recorded and recorded.last_seq or doc.last_seq,
-    flush_seconds = entry.flush_seconds,
     publish = function(event)
       hub.publish(doc._id, event)
     end,
@@ -312,13 +313,12 @@ end
 ---@param project table
 ---@param doc table
 ---@param reason "takeover"|"wake"|"resume"|nil nil: its first start
----@param options {flush_seconds: number?, park_seconds: number?}? for tests
+---@param options {pinned: engine.Pinned?}? what its snapshot names, where it is at hand
 ---@return engine.Entry
 function M.start(project, doc, reason, options)
   local project_id = project.id
   local entry = {
-    project = project, doc = doc, ended = task.event(),
-    flush_seconds = options and options.flush_seconds, park_seconds = options and options.park_seconds,
+    project = project, doc = doc, ended = task.event(), pinned = options and options.pinned,
   }
   entries[doc._id] = entry
   counts[project_id] = (counts[project_id] or 0) + 1
