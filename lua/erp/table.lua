@@ -43,6 +43,8 @@
 --              {"order_date"}, {"order_date", plus = 3} (days, or an integer on numbers).
 --       A comparison with NULL is false. A condition on a missing column without a default is left
 --       out (2.9), also inside any, all, not. Text knows eq, ne, in, null, notnull.
+--   tab:decide("reason", {{name, {cond, …}}, …})   the rows for which one of the cases holds, with a
+--                          text column that names the first that does
 --   tab:need{"vendor_id", …}   rows where all are set; the others are counted as skipped
 --                          `no_<column>` of the first that is NULL. A missing column counts as NULL.
 --   tab:with(alias, other, keys)   left join to at most one row of `other` (the first in its order):

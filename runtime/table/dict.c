@@ -141,7 +141,7 @@ static int32_t probe(const struct kt_dict *d, uint32_t h, const char *s, size_t 
     return -1;
 }
 
-static int32_t intern_hashed(struct kt_dict *d, uint32_t h, const char *s, size_t n) {
+int32_t kt_dict_intern_hashed(struct kt_dict *d, uint32_t h, const char *s, size_t n) {
     uint32_t at = 0;
     int32_t code = probe(d, h, s, n, &at);
     if (code >= 0)
@@ -171,8 +171,19 @@ static int32_t intern_hashed(struct kt_dict *d, uint32_t h, const char *s, size_
     return d->count++;
 }
 
+uint32_t kt_dict_hash(const struct kt_dict *d, const char *s, size_t n) {
+    uint32_t h = hash_of(s, n);
+    __builtin_prefetch(&d->slots[h & d->mask]);
+    return h;
+}
+
+int32_t kt_dict_find_hashed(const struct kt_dict *d, uint32_t h, const char *s, size_t n) {
+    uint32_t at;
+    return probe(d, h, s, n, &at);
+}
+
 int32_t kt_dict_intern(struct kt_dict *d, const char *s, size_t n) {
-    return intern_hashed(d, hash_of(s, n), s, n);
+    return kt_dict_intern_hashed(d, hash_of(s, n), s, n);
 }
 
 int32_t kt_dict_find(const struct kt_dict *d, const char *s, size_t n) {
@@ -200,7 +211,7 @@ int kt_dict_merge(struct kt_dict *to, const struct kt_dict *from, int32_t *map) 
         if (i + 8 < from->count) {
             __builtin_prefetch(&to->slots[from->entries[i + 8].hash & to->mask]);
         }
-        map[i] = intern_hashed(to, e->hash, e->text, e->len);
+        map[i] = kt_dict_intern_hashed(to, e->hash, e->text, e->len);
         if (map[i] < 0)
             return -1;
     }
@@ -219,26 +230,41 @@ void kt_dict_translate(const struct kt_dict *to, const struct kt_dict *from, int
     }
 }
 
-int kt_dict_norm(struct kt_dict *d, int32_t count, int32_t *map) {
+#define NORM_BLOCK 32
+
+int kt_dict_norm(struct kt_dict *d, int32_t from, int32_t to, int32_t *map) {
     struct kt_buf buf = KT_BUF_INIT;
+    size_t end[NORM_BLOCK];
+    uint32_t hash[NORM_BLOCK];
     int rc = 0;
-    for (int32_t i = 0; i < count && rc == 0; i++) {
-        struct entry e = d->entries[i];
-        if (kt_text_is_norm(e.text, e.len)) {
-            map[i] = e.len == 0 ? KT_NULL32 : i;
-            continue;
-        }
+    /* In blocks: the slots of a block are on their way while its later texts are made. */
+    for (int32_t at = from; at < to && rc == 0; at += NORM_BLOCK) {
+        int m = to - at < NORM_BLOCK ? to - at : NORM_BLOCK;
         kt_buf_clear(&buf);
-        kt_text_norm(e.text, e.len, &buf);
+        for (int i = 0; i < m; i++) {
+            const struct entry *e = &d->entries[at + i];
+            size_t begin = buf.len;
+            map[at + i] = at + i;
+            if (!kt_text_is_norm(e->text, e->len))
+                kt_text_norm(e->text, e->len, &buf);
+            else if (e->len == 0)
+                map[at + i] = KT_NULL32;
+            end[i] = buf.len;
+            if (buf.len > begin)
+                hash[i] = kt_dict_hash(d, buf.data + begin, buf.len - begin);
+            else if (map[at + i] >= 0 && !kt_text_is_norm(e->text, e->len))
+                map[at + i] = KT_NULL32; /* nothing was left */
+        }
         if (buf.failed)
             rc = -1;
-        if (buf.len == 0) {
-            map[i] = KT_NULL32;
-            continue;
+        for (int i = 0; i < m && rc == 0; i++) {
+            size_t begin = i == 0 ? 0 : end[i - 1];
+            if (end[i] == begin)
+                continue;
+            map[at + i] = kt_dict_intern_hashed(d, hash[i], buf.data + begin, end[i] - begin);
+            if (map[at + i] < 0)
+                rc = -1;
         }
-        map[i] = kt_dict_intern(d, buf.data, buf.len);
-        if (map[i] < 0)
-            rc = -1;
     }
     kt_buf_free(&buf);
     return rc;

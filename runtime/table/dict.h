@@ -12,6 +12,11 @@ void kt_dict_free(struct kt_dict *d);
 /* Code of the text, added when new; -1 when memory is out or there are 2^31 - 2 texts. */
 int32_t kt_dict_intern(struct kt_dict *d, const char *s, size_t n);
 int32_t kt_dict_find(const struct kt_dict *d, const char *s, size_t n); /* -1: not there */
+/* The same in steps, so that a reader can fetch the slots of several texts before it looks at them:
+ * hash (and fetch), then find or intern with it. */
+uint32_t kt_dict_hash(const struct kt_dict *d, const char *s, size_t n);
+int32_t kt_dict_find_hashed(const struct kt_dict *d, uint32_t hash, const char *s, size_t n);
+int32_t kt_dict_intern_hashed(struct kt_dict *d, uint32_t hash, const char *s, size_t n);
 int32_t kt_dict_count(const struct kt_dict *d);
 /* Text of a code, not terminated; valid until the dictionary is freed. */
 const char *kt_dict_text(const struct kt_dict *d, int32_t code, size_t *n);
@@ -22,5 +27,5 @@ size_t kt_dict_bytes(const struct kt_dict *d); /* memory held */
 int kt_dict_merge(struct kt_dict *to, const struct kt_dict *from, int32_t *map);
 void kt_dict_translate(const struct kt_dict *to, const struct kt_dict *from, int32_t *map);
 /* map[code] = code of the normalised text in the same dictionary (text.h: kt_text_norm), KT_NULL32
- * when nothing is left of it. `count` = codes to do; the dictionary may grow. */
-int kt_dict_norm(struct kt_dict *d, int32_t count, int32_t *map);
+ * when nothing is left of it, for the codes from..to-1; the dictionary may grow. -1: no memory. */
+int kt_dict_norm(struct kt_dict *d, int32_t from, int32_t to, int32_t *map);

@@ -191,6 +191,11 @@ int64_t kt_k_select(const uint8_t *mask, const int32_t *sel, int64_t n, int32_t 
     return k;
 }
 
+void kt_k_decide(int32_t *out, const uint8_t *mask, int64_t n, int32_t v) {
+    for (int64_t i = 0; i < n; i++)
+        out[i] = mask[i] != 0 && out[i] == KT_NULL32 ? v : out[i];
+}
+
 void kt_k_fill32(int32_t *out, int64_t n, int32_t v) {
     for (int64_t i = 0; i < n; i++)
         out[i] = v;

@@ -32,6 +32,9 @@ void kt_k_not(uint8_t *mask, int64_t n);
 /* out = the rows whose mask is 1; returns how many. out has room for n. */
 int64_t kt_k_select(const uint8_t *mask, const int32_t *sel, int64_t n, int32_t *out);
 
+/* out[i] = v where the mask is 1 and out[i] is still NULL. */
+void kt_k_decide(int32_t *out, const uint8_t *mask, int64_t n, int32_t v);
+
 /* Moving values. */
 void kt_k_fill32(int32_t *out, int64_t n, int32_t v);
 void kt_k_fill64(int64_t *out, int64_t n, int64_t v);

@@ -15,6 +15,7 @@ struct state {
     const char *text; /* of the row before: most columns repeat themselves */
     size_t n;
     int32_t code;
+    uint32_t hash; /* of this row's text, when it differs */
 };
 
 struct reader {
@@ -69,6 +70,13 @@ static int on_row(void *ud, long long line, const struct kt_slice *cells, int n)
     size_t row = (size_t)raw->rows;
     if (row == rd->cap && grow(rd) < 0)
         return -1;
+    /* Twice over the cells: the slots of the whole row are fetched before the first is looked at.
+     */
+    for (int i = 0; i < raw->columns && i < n; i++) {
+        struct state *st = &rd->state[i];
+        if (cells[i].p != NULL && (st->n != cells[i].n || memcmp(st->text, cells[i].p, st->n) != 0))
+            st->hash = kt_dict_hash(raw->column[i].dict, cells[i].p, cells[i].n);
+    }
     for (int i = 0; i < raw->columns; i++) {
         struct kt_raw_column *c = &raw->column[i];
         struct kt_slice cell = i < n ? cells[i] : (struct kt_slice){NULL, 0};
@@ -77,14 +85,14 @@ static int on_row(void *ud, long long line, const struct kt_slice *cells, int n)
             struct state *st = &rd->state[i];
             if (st->n == cell.n && memcmp(st->text, cell.p, cell.n) == 0) {
                 code = st->code;
-            } else if ((code = kt_dict_find(c->dict, cell.p, cell.n)) < 0) {
+            } else if ((code = kt_dict_find_hashed(c->dict, st->hash, cell.p, cell.n)) < 0) {
                 const char *why = kt_text_check(cell.p, cell.n);
                 if (why != NULL) {
                     bad_cell(raw, c, line, why);
                     c->codes[row] = KT_NULL32;
                     continue;
                 }
-                if ((code = kt_dict_intern(c->dict, cell.p, cell.n)) < 0)
+                if ((code = kt_dict_intern_hashed(c->dict, st->hash, cell.p, cell.n)) < 0)
                     return -1;
             }
             st->code = code;

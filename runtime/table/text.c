@@ -90,6 +90,18 @@ static uint32_t upper(uint32_t c) {
 
 void kt_text_norm(const char *s, size_t n, struct kt_buf *out) {
     const char *end = s + n;
+    size_t begin = out->len;
+    char *plain = kt_buf_reserve(out, n);
+    if (plain == NULL)
+        return;
+    /* Plain ASCII, nearly always: never longer than it was. */
+    for (; s < end && (unsigned char)*s < 0x80; s++) {
+        char c = *s >= 'a' && *s <= 'z' ? (char)(*s - 32) : *s;
+        if ((c >= 'A' && c <= 'Z') || (c >= '1' && c <= '9') || (c == '0' && out->len > begin)) {
+            *plain++ = c;
+            out->len++;
+        }
+    }
     while (s < end) {
         uint32_t c;
         size_t len = decode((const unsigned char *)s, (size_t)(end - s), &c);
@@ -101,7 +113,7 @@ void kt_text_norm(const char *s, size_t n, struct kt_buf *out) {
         bool digit = c >= '0' && c <= '9';
         if (!digit && !(c >= 'A' && c <= 'Z') && !(c >= 0x80 && is_letter(c)))
             continue;
-        if (c == '0' && out->len == 0)
+        if (c == '0' && out->len == begin)
             continue;
         c = upper(c);
         if (c < 0x80) {

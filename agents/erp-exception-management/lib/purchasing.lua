@@ -1,6 +1,8 @@
 --- Values of purchase orders.
 local M = {}
 
+local UNPOSTED = { { "status", "in", { "parked", "cancelled" } } }
+
 local function add(into, key, amount)
   if amount ~= nil then into[key] = into[key] and into[key] + amount or amount end
 end
@@ -31,12 +33,12 @@ function M.progress(t, orders)
   for row in receipts:where { { "item", "found" } }:each() do
     add(received, row.po_id, t.val(row, row.qty, "item."))
   end
-  local posted = t.invoice:without { { "status", "in", { "parked", "cancelled" } } }
   local lines = t.invoice_line:only(orders, { "po_id" })
-    :only(posted, { "invoice_id", "fiscal_year" }):group({ "po_id" }, { amount = { "sum", "amount" } })
+  local documents = t.invoice:only(lines, { "invoice_id", "fiscal_year" }):without(UNPOSTED)
+  lines = lines:only(documents, { "invoice_id", "fiscal_year" }):group({ "po_id" }, { amount = { "sum", "amount" } })
   for row in lines:each() do add(invoiced, row.po_id, row.amount) end
   -- Invoices that are linked to their order at the header and have no lines.
-  local headers = posted:only(orders, { "po_id" }):except(t.invoice_line, { "invoice_id", "fiscal_year" })
+  local headers = t.invoice:only(orders, { "po_id" }):without(UNPOSTED):except(t.invoice_line, { "invoice_id", "fiscal_year" })
   for row in headers:each() do
     if row.gross ~= nil then add(invoiced, row.po_id, row.gross - (row.tax or t.zero)) end
   end

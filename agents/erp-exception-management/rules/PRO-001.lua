@@ -3,7 +3,7 @@ local purchasing = require "purchasing"
 
 -- One finding an order, with the first of these that holds. `order` is the order with its vendor.
 local STOPPED = { "vendor.status", "in", { "blocked", "deleted" } }
-local tests = {
+local cases = {
   { "unknown", { { "vendor", "absent" } } },
   { "deleted", { { "vendor.status", "eq", "deleted" }, { "vendor.blocked_from", "le", { "order_date" } } } },
   { "blocked", { { "vendor.status", "eq", "blocked" }, { "vendor.blocked_from", "le", { "order_date" } } } },
@@ -57,36 +57,34 @@ rule {
       return value * rate > p.one_time_limit
     end
 
-    for _, test in ipairs(tests) do
-      local reason, conditions = test[1], test[2]
-      if t.runs[reason] then
-        local hits = orders:where(conditions)
-        orders = orders:except(hits, { "po_id" })
-        local values = purchasing.po_values(t, hits)
-        local received, invoiced = purchasing.progress(t, hits)
-        for order in hits:each() do
-          local value = values[order.po_id]
-          if value == nil then
-            t.skip("no_net_value")
-          elseif reason ~= "one_time" or above_limit(order, value) then
-            emit {
-              key = { order.po_id },
-              reason = reason,
-              kind = "control",
-              impact = value,
-              currency = order.currency,
-              severity = { step = reason == "current_status" and -1 or 0, floor = "medium" },
-              evidence = {
-                vendor_id = order.vendor_id, vendor_name = order["vendor.name"], status = order["vendor.status"],
-                order_date = t.iso(order.order_date), blocked_from = t.iso(order["vendor.blocked_from"]),
-                approved_from = t.iso(order["vendor.approved_from"]), approved_to = t.iso(order["vendor.approved_to"]),
-                created_by = order.created_by, po_value = value,
-                received_value = received[order.po_id], invoiced_value = invoiced[order.po_id],
-              },
-              explanation = ("Vendor %s %s: order %s over %s."):format(order.vendor_id, words[reason], order.po_id, tostring(value)),
-            }
-          end
-        end
+    local runnable = {}
+    for _, case in ipairs(cases) do
+      if t.runs[case[1]] then runnable[#runnable + 1] = case end
+    end
+    local hits = orders:decide("reason", runnable)
+    local values = purchasing.po_values(t, hits)
+    local received, invoiced = purchasing.progress(t, hits)
+    for order in hits:each() do
+      local reason, value = order.reason, values[order.po_id]
+      if value == nil then
+        t.skip "no_net_value"
+      elseif reason ~= "one_time" or above_limit(order, value) then
+        emit {
+          key = { order.po_id },
+          reason = reason,
+          kind = "control",
+          impact = value,
+          currency = order.currency,
+          severity = { step = reason == "current_status" and -1 or 0, floor = "medium" },
+          evidence = {
+            vendor_id = order.vendor_id, vendor_name = order["vendor.name"], status = order["vendor.status"],
+            order_date = t.iso(order.order_date), blocked_from = t.iso(order["vendor.blocked_from"]),
+            approved_from = t.iso(order["vendor.approved_from"]), approved_to = t.iso(order["vendor.approved_to"]),
+            created_by = order.created_by, po_value = value,
+            received_value = received[order.po_id], invoiced_value = invoiced[order.po_id],
+          },
+          explanation = ("Vendor %s %s: order %s over %s."):format(order.vendor_id, words[reason], order.po_id, tostring(value)),
+        }
       end
     end
   end,

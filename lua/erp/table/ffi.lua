@@ -45,7 +45,7 @@ int32_t kt_dict_count(const struct kt_dict *d);
 const char *kt_dict_text(const struct kt_dict *d, int32_t code, size_t *n);
 int kt_dict_merge(struct kt_dict *to, const struct kt_dict *from, int32_t *map);
 void kt_dict_translate(const struct kt_dict *to, const struct kt_dict *from, int32_t *map);
-int kt_dict_norm(struct kt_dict *d, int32_t count, int32_t *map);
+int kt_dict_norm(struct kt_dict *d, int32_t from, int32_t to, int32_t *map);
 
 int32_t kt_cells_number(const struct kt_dict *d, int32_t count, int scale, int64_t *out, uint8_t *bad);
 int32_t kt_cells_integer(const struct kt_dict *d, int32_t count, int64_t *out, uint8_t *bad);
@@ -84,6 +84,7 @@ void kt_k_and(uint8_t *mask, const uint8_t *other, int64_t n);
 void kt_k_or(uint8_t *mask, const uint8_t *other, int64_t n);
 void kt_k_not(uint8_t *mask, int64_t n);
 int64_t kt_k_select(const uint8_t *mask, const int32_t *sel, int64_t n, int32_t *out);
+void kt_k_decide(int32_t *out, const uint8_t *mask, int64_t n, int32_t v);
 void kt_k_fill32(int32_t *out, int64_t n, int32_t v);
 void kt_k_fill64(int64_t *out, int64_t n, int64_t v);
 void kt_k_iota(int32_t *out, int64_t n, int32_t from);

@@ -115,6 +115,11 @@ local function semi(want)
   return function(t, other, keys)
     local v, o = of(t), of(other, 2)
     local theirs, ours = split_keys(keys)
+    if v.n == 0 then return t end
+    for _, name in ipairs(ours) do -- NULL equals nothing: no row need be looked up
+      local c = K.get(v.f, name)
+      if c.missing and c.default == nil then return want == 0 and t or V.new(v.f, F.alloc(4, 0), 0, v.run) end
+    end
     local ids = probe(v, ours, key_index(o, theirs))
     local mask = F.alloc(1, v.n)
     C.kt_k_found(mask, ids, nil, v.n, want)

@@ -183,6 +183,26 @@ function methods.without(t, conds)
   return selected(v, mask)
 end
 
+function methods.decide(t, name, cases)
+  local v = of(t)
+  local f = M.dense(v)
+  local c = K.made("text", 4, nil, F.new_dict(), v.n, F.alloc(4, v.n), name)
+  C.kt_k_fill32(c.p, v.n, F.NULL32)
+  for _, case in ipairs(cases) do
+    local mask = condition.mask(f, nil, v.n, case[2], false)
+    if not mask then -- nothing of it can be tested: it holds for all
+      mask = F.alloc(1, v.n)
+      ffi.fill(mask, v.n, 1)
+    end
+    C.kt_k_decide(c.p, mask, v.n, C.kt_dict_intern(c.dict, case[1], #case[1]))
+    F.free(mask)
+  end
+  f.cols[name] = c
+  local decided = F.alloc(1, v.n)
+  C.kt_k_null(decided, c.p, 4, nil, v.n, 0)
+  return selected({ f = f, n = v.n, run = v.run }, decided)
+end
+
 function methods.need(t, names)
   for _, name in ipairs(names) do
     local v = of(t)
@@ -271,14 +291,24 @@ local function by_code(f, x, map)
   return K.made("text", 4, nil, x.dict, f.n, p)
 end
 
+-- Normal forms by dictionary: rules ask for those of one column again and again.
+local norms = setmetatable({}, { __mode = "k" }) -- dict -> {count, map}
+
+local function norm_map(dict)
+  local known, count = norms[dict] or { 0 }, C.kt_dict_count(dict)
+  if known[1] == count then return known[2] end
+  local map = F.alloc(4, count)
+  if known[1] > 0 then ffi.copy(map, known[2], 4 * known[1]) end
+  if C.kt_dict_norm(dict, known[1], count, map) ~= 0 then error "not enough memory" end
+  norms[dict] = { count, map }
+  return map
+end
+
 function derive.norm(f, a)
   local x = K.get(f, a, 3)
   if x.t ~= "text" then error("norm is of a text", 3) end
   if x.missing then return x end
-  local count = C.kt_dict_count(x.dict)
-  local map = F.alloc(4, count)
-  if C.kt_dict_norm(x.dict, count, map) ~= 0 then error "not enough memory" end
-  return by_code(f, x, map)
+  return by_code(f, x, norm_map(x.dict))
 end
 
 function derive.text(f, a, fn)

@@ -1,0 +1,126 @@
+"""Data for the sweep benchmark: canonical CSV files of N rows a table, made by DuckDB from hashes of
+row numbers, so that the same seed gives the same bytes. Cases and traps are a few in a thousand."""
+
+# u(salt): a number 0..999999 that depends on the row i and the salt alone.
+MACRO = "create macro u(i, salt) as (hash(i, salt, 42) % 1000000)::bigint"
+
+TABLES = {
+    "company": "select 'C1' company_id, 'One' name, 'USD' currency",
+    "vendor": """
+        select 'V' || lpad(i::varchar, 6, '0') vendor_id, 'Vendor ' || i name,
+          case when u(i, 1) < 4000 then 'blocked' when u(i, 1) < 5000 then 'deleted' else 'active' end status,
+          case when u(i, 1) < 5000 and u(i, 2) < 700000 then date '2013-06-01' + (u(i, 3) % 500)::int end blocked_from,
+          date '2010-01-01' approved_from,
+          case when u(i, 4) < 2000 then date '2014-03-01' + (u(i, 5) % 150)::int end approved_to,
+          case when u(i, 6) < 3000 then 0 else 1 end role_supplier,
+          case when u(i, 7) < 1000 then 1 else 0 end one_time
+        from range($n // 50) t(i)""",
+    "purchase_order": """
+        select 'PO' || lpad(i::varchar, 8, '0') po_id, 'C1' company_id,
+          case when u(i, 11) < 300 then 'X' || i else 'V' || lpad((u(i, 12) * 7919 % greatest($n // 50, 1))::varchar, 6, '0') end vendor_id,
+          date '2013-10-01' + (u(i, 13) % 360)::int order_date, 'U' || u(i, 14) % 50 created_by, 'USD' currency,
+          ((1 + u(i, 15) % 300) * (100 + u(i, 16) % 100000))::decimal(18, 2) / 100 net_value,
+          case when u(i, 17) < 5000 then 1 else 0 end deleted
+        from range($n) t(i)""",
+    "po_line": """
+        select 'PO' || lpad(i::varchar, 8, '0') po_id, '10' line, 'M' || lpad((u(i, 21) % greatest($n // 5, 1))::varchar, 7, '0') material_id,
+          'P' || u(i, 22) % 3 plant_id, (1 + u(i, 15) % 300)::decimal(18, 3) qty, (100 + u(i, 16) % 100000)::decimal(18, 4) / 100 price,
+          1 price_unit, ((1 + u(i, 15) % 300) * (100 + u(i, 16) % 100000))::decimal(18, 2) / 100 net_value,
+          case when u(i, 23) < 2000 then 1 else 0 end deleted, case when u(i, 24) < 600000 then 1 else 0 end delivered_flag
+        from range($n) t(i)""",
+    "po_schedule": """
+        select po_id, line, '1' sched, qty, date '2014-08-01' + (u(rowid, 25) % 120)::int due_date,
+          case when u(rowid, 26) < 300000 then date '2014-08-01' + (u(rowid, 27) % 150)::int end confirmed_date from po_line""",
+    "goods_receipt": """
+        select 'GR' || lpad(i::varchar, 8, '0') gr_id, '2014' fiscal_year, '1' gr_line, 'PO' || lpad((i * 7919 % $n)::varchar, 8, '0') po_id,
+          '10' line, date '2014-01-01' + (u(i, 31) % 300)::int posting_date, (1 + u(i, 32) % 200)::decimal(18, 3) qty
+        from range($n) t(i)""",
+    # Every 400th document repeats an earlier one; of these some are reversed, credited or instalments.
+    "invoice": """
+        with base as (select i, case when i % 400 = 399 then i - 200 - u(i, 41) % 150 else i end b, i % 400 = 399 copy from range($n) t(i))
+        select 'I' || lpad(i::varchar, 8, '0') invoice_id, '2014' fiscal_year, 'C1' company_id,
+          'V' || lpad((u(b, 42) % greatest($n // 50, 1))::varchar, 6, '0') vendor_id,
+          case when u(b, 43) < 20000 then null when copy and u(i, 44) < 500000 then 'r ' || lpad(b::varchar, 9, '0') || '/A' else 'R-' || b || 'a' end reference,
+          date '2013-12-01' + (u(b, 45) % 300)::int doc_date, date '2013-12-01' + (u(b, 45) % 300)::int + case when copy then 9 else 2 end posting_date,
+          date '2013-12-01' + (u(b, 45) % 300)::int + case when copy and u(i, 47) < 900000 then 9 else 2 end entry_date, 'USD' currency,
+          (100 + u(b, 46) % 900000)::decimal(18, 2) / 100 * case when u(i, 49) < 3000 then -1 else 1 end gross,
+          case when u(i, 49) < 3000 then 'credit_memo' else 'invoice' end kind,
+          case when u(i, 50) < 10000 then 'parked' when u(i, 50) < 20000 then 'cancelled' when u(i, 50) < 600000 then 'paid' else 'posted' end status,
+          case when copy and u(i, 51) < 100000 then 'S' || i end reversed_by, null reverses, 'U' || u(i, 52) % 50 created_by,
+          date '2014-01-15' + (u(b, 45) % 300)::int + case when copy and u(i, 53) < 500000 then 30 else 0 end due_date
+        from base
+        union all -- credit memos for one invoice in two thousand, and for some copies
+        select 'K' || lpad(i::varchar, 8, '0'), '2014', 'C1', 'V' || lpad((u(b, 42) % greatest($n // 50, 1))::varchar, 6, '0'),
+          case when u(b, 43) < 20000 then null else 'R-' || b || 'a' end, date '2013-12-01' + (u(b, 45) % 300)::int,
+          date '2013-12-01' + (u(b, 45) % 300)::int + 12, date '2013-12-01' + (u(b, 45) % 300)::int + 12, 'USD',
+          -((100 + u(b, 46) % 900000)::decimal(18, 2) / 100), 'credit_memo', 'posted', null, null, 'U1', null
+        from base where (not copy and i % 2000 = 7) or (copy and i % 4000 = 399)""",
+    "invoice_line": """
+        select 'I' || lpad(i::varchar, 8, '0') invoice_id, '2014' fiscal_year, '1' line, 'PO' || lpad((i * 104729 % $n)::varchar, 8, '0') po_id,
+          '10' po_line, (1 + u(i, 61) % 100)::decimal(18, 3) qty, (100 + u(i, 62) % 900000)::decimal(18, 2) / 100 amount
+        from range($n) t(i)""",
+    "material": "select 'M' || lpad(i::varchar, 7, '0') material_id, 'EA' base_uom from range($n // 5) t(i)",
+    "material_plant": """
+        select 'M' || lpad((i // 3)::varchar, 7, '0') material_id, 'P' || i % 3 plant_id,
+          case when u(i, 71) < 500000 then 0 else u(i, 72) % 100 end::decimal(18, 3) reorder_point,
+          (10 + u(i, 73) % 50000)::decimal(18, 4) / 100 unit_cost, 1 price_unit, 'USD' currency,
+          case when u(i, 74) < 30000 then date '2014-01-01' + (u(i, 75) % 500)::int end phase_out
+        from range($n // 5 * 3) t(i)""",
+    # Five rows a material and plant: three storage places, quality, consignment; one in 200 is empty.
+    "stock": """
+        select 'M' || lpad((i // 15)::varchar, 7, '0') material_id, 'P' || (i // 5) % 3 plant_id, 'S' || least(i % 5, 3) sloc,
+          case when i % 5 = 4 then 'vendor_consign' when u(i // 5, 80) < 1000 then 'sales_order' else 'own' end special,
+          case when i % 5 = 3 then 'quality' else 'unrestricted' end stock_type,
+          case when u(i // 5, 81) < 5000 and i % 5 < 3 then 0 else u(i, 82) % 400 end::decimal(18, 3) qty
+        from range($n) t(i)""",
+    "stock_move": """
+        select 'MV' || lpad(i::varchar, 8, '0') move_id, '1' line, 'M' || lpad((u(i, 91) % greatest($n // 15, 1))::varchar, 7, '0') material_id,
+          'P' || u(i, 92) % 3 plant_id, date '2013-10-01' + (u(i, 93) % 365)::int posting_date,
+          case u(i, 94) % 6 when 0 then 'receipt' when 1 then 'issue_sales' when 2 then 'issue_prod' when 3 then 'scrap' when 4 then 'transfer' else 'issue_sales' end move_class,
+          ((1 + u(i, 95) % 50) * case when u(i, 94) % 6 in (0, 4) then 1 when u(i, 96) < 20000 then 1 else -1 end)::decimal(18, 3) qty
+        from range($n) t(i)""",
+    "sales_order": """
+        select 'SO' || lpad(i::varchar, 8, '0') order_id, 'K' || u(i, 101) % 1000 customer_id, date '2014-01-01' + (u(i, 102) % 260)::int order_date,
+          'USD' currency, case when u(i, 103) < 10000 then 1 else 0 end cancelled from range($n // 2) t(i)""",
+    "sales_line": """
+        select 'SO' || lpad((i // 2)::varchar, 8, '0') order_id, (10 * (1 + i % 2))::varchar line,
+          'M' || lpad((u(i, 111) % greatest($n // 15, 1))::varchar, 7, '0') material_id, 'P' || u(i, 112) % 3 plant_id,
+          (2 + 2 * (u(i, 113) % 100))::decimal(18, 3) qty, ((2 + 2 * (u(i, 113) % 100)) * (100 + u(i, 114) % 9000))::decimal(18, 2) / 100 net_value,
+          case when u(i, 115) < 10000 then 1 else 0 end rejected from range($n) t(i)""",
+    # Half of the lines have two schedule lines.
+    "sales_schedule": """
+        select order_id, line, s::varchar sched, case when n = 2 then qty / 2 else qty end::decimal(18, 3) qty,
+          date '2014-06-01' + (u(rowid, 121) % 150)::int + (14 * (s - 1))::int requested_date,
+          case when u(rowid, 122) < 800000 then date '2014-06-03' + (u(rowid, 121) % 150)::int + (14 * (s - 1))::int end promised_date
+        from (select *, rowid, 1 + rowid % 2 n from sales_line) l, range(1, 3) r(s) where s <= n""",
+    "delivery_line": """
+        select 'D' || lpad(rowid::varchar, 8, '0') delivery_id, '1' line, order_id, line order_line,
+          (qty * (u(rowid, 131) % 5) / 4)::decimal(18, 3) qty, case when u(rowid, 132) < 900000 then date '2014-06-01' + (u(rowid, 133) % 140)::int end actual_gi,
+          case when u(rowid, 134) < 10000 then 1 else 0 end cancelled from (select *, rowid from sales_line) where u(rowid, 130) < 800000""",
+    "production_order": """
+        select 'MO' || lpad(i::varchar, 8, '0') order_id, 'P' || u(i, 141) % 3 plant_id,
+          case u(i, 142) % 4 when 0 then 'created' when 1 then 'released' when 2 then 'delivered' else 'closed' end status from range($n // 4) t(i)""",
+    "prod_component": """
+        select 'MO' || lpad((i // 4)::varchar, 8, '0') order_id, (i % 4)::varchar item, 'M' || lpad((u(i, 151) % greatest($n // 15, 1))::varchar, 7, '0') material_id,
+          'P' || u(i, 152) % 3 plant_id, date '2014-06-01' + (u(i, 153) % 180)::int need_date, (1 + u(i, 154) % 80)::decimal(18, 3) req_qty,
+          (u(i, 155) % 80)::decimal(18, 3) issued_qty, case when u(i, 156) < 300000 then 1 else 0 end final_issue, case when u(i, 157) < 20000 then 1 else 0 end phantom
+        from range($n) t(i)""",
+    "work_center": """
+        select 'W' || lpad(i::varchar, 3, '0') work_center_id, 'P' || i % 3 plant_id, case when i = 7 then 0 else 620 + u(i, 161) % 400 end::decimal(18, 3) hours_per_week,
+          case when i % 4 = 0 then 'CAL' end calendar_id, (20 + u(i, 162) % 80)::decimal(18, 4) cost_rate from range(200) t(i)""",
+    "calendar_day": """
+        select 'CAL' calendar_id, date '2012-01-02' + i::int as "date", case when i % 7 >= 5 or u(i, 163) < 30000 then 0 else 1 end working from range(1100) t(i)""",
+    "prod_operation": """
+        select 'MO' || lpad((i // 4)::varchar, 8, '0') order_id, (10 * (1 + i % 4))::varchar op, 'W' || lpad((u(i, 171) % 200)::varchar, 3, '0') work_center_id,
+          date '2011-12-01' + (u(i, 172) % 1030)::int start_actual,
+          case when u(i, 173) < 990000 then date '2011-12-01' + (u(i, 172) % 1030)::int + (u(i, 174) % 21)::int end finish_actual,
+          (1 + u(i, 175) % 300)::decimal(18, 1) / 10 actual_hours, case when u(i, 173) < 990000 then 1 else 0 end done from range($n) t(i)""",
+}
+
+
+def make(db, folder, n):
+    """Tables in the connection and <folder>/<table>.csv."""
+    db.execute(MACRO)
+    for name, sql in TABLES.items():
+        db.execute(f"create or replace table {name} as " + sql.replace("$n", str(n)))
+        db.execute(f"copy {name} to '{folder}/{name}.csv' (header, delimiter ',')")
