@@ -1,12 +1,9 @@
 --- The door's ERP calls: which data set, and the sweep over it.
 
 local config = require "kt.config"
-local ffi = require "ffi"
 local file = require "kt.file"
 local json = require "json"
 local sweep = require "erp.sweep"
-
-ffi.cdef "char *getcwd(char *buf, size_t size);"
 
 local M = {}
 
@@ -67,16 +64,10 @@ local function folder_of(run)
   return M.folder() .. "/" .. run.execution_id
 end
 
---- Folder of all such tables, absolute (an analyst works elsewhere): a cache of the store's blobs.
+--- Folder of all such tables: a cache of the store's blobs.
 ---@return string
 function M.folder()
-  local folder = config.get("KONTOR_DATA_DIR")
-  if folder:sub(1, 1) ~= "/" then
-    local buf = ffi.new("char[4096]")
-    assert(ffi.C.getcwd(buf, 4096) ~= nil, "the working folder has no name")
-    folder = ffi.string(buf) .. "/" .. folder
-  end
-  return folder .. "/sweeps"
+  return config.get("KONTOR_DATA_DIR") .. "/sweeps"
 end
 
 --- Remove what sweeps of a dead worker left.

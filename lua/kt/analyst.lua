@@ -33,7 +33,6 @@ local function spawn(self)
     argv = { config.program(), "analyst", "--memory", string.format("%.0f", self.memory), "--cpu",
       string.format("%.0f", self.cpu) },
     env = { KONTOR_HOME = config.home(), LC_ALL = "C.UTF-8" },
-    cwd = "/",
     line_max = 16 * 2 ^ 20,
     stdin = text,
   }
