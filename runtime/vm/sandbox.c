@@ -39,25 +39,16 @@ static int l_error_tostring(lua_State *L) {
 static int l_plain_tostring(lua_State *L) {
     luaL_checkany(L, 1);
     switch (lua_type(L, 1)) {
-    case LUA_TNUMBER:
-    case LUA_TSTRING:
-        lua_tostring(L, 1);
-        lua_settop(L, 1);
-        return 1;
-    case LUA_TBOOLEAN:
-        lua_pushstring(L, lua_toboolean(L, 1) ? "true" : "false");
-        return 1;
     case LUA_TLIGHTUSERDATA:
         lua_pushstring(L, lua_touserdata(L, 1) == NULL ? "null" : "userdata");
         return 1;
-    case LUA_TNIL:
     case LUA_TTABLE:
     case LUA_TFUNCTION:
     case LUA_TTHREAD:
     case LUA_TUSERDATA:
         lua_pushstring(L, luaL_typename(L, 1));
         return 1;
-    default: /* a 64-bit number */
+    default: /* scalars, 64-bit numbers */
         lua_pushvalue(L, lua_upvalueindex(1));
         lua_pushvalue(L, 1);
         lua_call(L, 1, 1);

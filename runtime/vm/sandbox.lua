@@ -31,15 +31,18 @@ end
 
 -- Without addresses, which differ from run to run; and __tostring is called from here, not from C,
 -- so that a slice can end inside it.
-local plain_tostring, meta = c.plain_tostring, c.meta
+local plain_tostring, meta, stock_tostring = c.plain_tostring, c.meta, tostring
 
-local function tostring(...)
-  local v = ...
+local function tostring(v)
+  local kind = type(v)
+  if kind == "number" or kind == "string" or kind == "boolean" or kind == "nil" then
+    return stock_tostring(v) -- compiled where there is a JIT
+  end
   local method = meta(v, "__tostring")
   if method then
     return method(v)
   end
-  return plain_tostring(...)
+  return plain_tostring(v)
 end
 M.base.tostring = tostring
 

@@ -30,9 +30,8 @@ LUA_TEST(
     "local never = task.spawn(function() got = 'started' end) never:cancel() local v, err = "
     "never:join() same(err.code, 'cancelled') same(got, 'cancelled')")
 
-LUA_TEST(cancel_goes_hard,
-         /* Waits on an event in a loop that ignores cancel: raising is caught, so only the kill
-            ends it. */
+LUA_TEST(a_cancelled_loop_unwinds,
+         /* The loop catches what every later call raises; it ends because it asks cancelled(). */
          "local closed local t = task.spawn(function() task.defer(function() closed = true end)"
          "  while true do pcall(task.sleep, 60) if task.cancelled() then coroutine.wrap(function() "
          "end)() "
@@ -138,7 +137,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(join_gives_results),
                                        cmocka_unit_test(failures_are_values),
                                        cmocka_unit_test(cancel_is_soft_then_unwinds),
-                                       cmocka_unit_test(cancel_goes_hard),
+                                       cmocka_unit_test(a_cancelled_loop_unwinds),
                                        cmocka_unit_test(deadline_reaches_children),
                                        cmocka_unit_test(children_end_with_their_parent),
                                        cmocka_unit_test(events),
