@@ -474,6 +474,32 @@ static void checkpoints(void **state) {
     clean(engine, "db");
 }
 
+/* journal_mode=DELETE and back: the same data, no log beside it. */
+static void without_wal(void **state) {
+    struct kt_store_config config = {.dir = dir, .journal_delete = true};
+    struct stat st;
+    char path[128];
+    (void)state;
+    snprintf(path, sizeof path, "%s/db.db-wal", dir);
+    assert_int_equal(insert(engine, "db", "c", "{\"_id\":1}"), 0);
+    engine->class->close(engine);
+    engine = kt_engine_sqlite.open(&config, NULL);
+    assert_int_equal(count_all(engine, "db", "c"), 1);
+    assert_int_equal(insert(engine, "db", "c", "{\"_id\":2}"), 0);
+    assert_int_equal(insert(engine, "db", "c", "{\"_id\":2}"), -KT_ALREADY_EXISTS);
+    assert_int_equal(count_all(engine, "db", "c"), 2);
+    assert_int_equal(stat(path, &st), -1);
+    assert_int_equal(engine->class->create(engine, "new", NULL), 0);
+    assert_int_equal(insert(engine, "new", "c", "{\"_id\":1}"), 0);
+    engine->class->tidy(engine);
+    clean(engine, "db");
+    engine->class->close(engine);
+    engine = open_engine(0);
+    assert_int_equal(insert(engine, "db", "c", "{\"_id\":3}"), 0);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(count_all(engine, "db", "c"), 3);
+}
+
 static void symbolic_links(void **state) {
     char from[128], to[128];
     (void)state;
@@ -487,8 +513,8 @@ static void symbolic_links(void **state) {
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(batch_isolates),      CASE(failed_fsync),  CASE(damaged_file),  CASE(few_handles),
-        CASE(replaced_below_us),   CASE(two_processes), CASE(uses_indexes),  CASE(long_keys),
-        CASE(deadline_and_cancel), CASE(checkpoints),   CASE(symbolic_links)};
+        CASE(batch_isolates),      CASE(failed_fsync),  CASE(damaged_file), CASE(few_handles),
+        CASE(replaced_below_us),   CASE(two_processes), CASE(uses_indexes), CASE(long_keys),
+        CASE(deadline_and_cancel), CASE(checkpoints),   CASE(without_wal),  CASE(symbolic_links)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
