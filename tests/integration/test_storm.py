@@ -79,7 +79,7 @@ def check_ended(service, execution):
     assert seqs == list(range(1, doc["last_seq"] + 1)), (doc, seqs)
     report = service.get(f"{BASE}/executions/{execution}/report")
     if doc["status"] == "completed":
-        assert report.status == 200 and report.json()["totals"], report.body
+        assert report.status == 200 and report.json()["summary"]["total"], report.body
     return doc["status"]
 
 
