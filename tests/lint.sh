@@ -44,7 +44,7 @@ sources '*.c' '*.h' '*.lua' '*.py' '*.sh' '*.md' Makefile CMakeLists.txt | xargs
 sources 'runtime/*.c' 'runtime/*.h' 'lua/*.lua' 'agents/*.lua' | xargs -r grep -nE '\b(TODO|FIXME)\b' | check "nothing left to do in a comment"
 sources 'spec/*.lua' | xargs -r grep -nE '#only' | check "no #only in specs"
 sources 'runtime/*.h' | xargs -r grep -L '^#pragma once' | check "headers have #pragma once"
-sources 'runtime/*.c' 'runtime/*.h' | while read -r f; do head -1 "$f" | grep -qE '^(/\*|//|#include "[a-z]+/)' || echo "$f"; done |
+sources 'runtime/*.c' 'runtime/*.h' | while read -r f; do head -1 "$f" | grep -qE '^(/\*|//|#include "[a-z]+/|#pragma)' || echo "$f"; done |
   check "a C file begins with what it is for"
 
 if command -v luacheck >/dev/null; then
