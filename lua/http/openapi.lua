@@ -47,7 +47,8 @@ end
 local kinds = {}
 
 function kinds.str(ty)
-  return {type = "string", enum = ty.enum and json.array(ty.enum), pattern = ty.pattern,
+  return {type = "string", enum = ty.enum and json.array(ty.enum),
+    pattern = ty.pattern or (not ty.enum and "^[^\\u0000]*$") or nil,
     maxLength = not ty.enum and (ty.max_bytes or ty.max) or nil, minLength = ty.min}
 end
 function kinds.int(ty) return {type = "integer", minimum = ty.min, maximum = ty.max} end

@@ -148,24 +148,6 @@ local function check_value(ty, v, ctx, path)
   return check[ty.kind](ty, v, ctx, path)
 end
 
-local function names_ok(v, ctx, path)
-  if type(v) ~= "table" then return true end
-  if is_array(v) then
-    for i, x in ipairs(v) do
-      if not names_ok(x, ctx, path .. "/" .. (i - 1)) then return false end
-    end
-    return true
-  end
-  for k, x in pairs(v) do
-    if k == "" or #k > 1024 or k:find("\0", 1, true) then
-      fail(ctx, path .. "/" .. escape(k), "invalid", "a name must have 1 to 1024 bytes and no NUL")
-      return false
-    end
-    if not names_ok(x, ctx, path .. "/" .. escape(k)) then return false end
-  end
-  return true
-end
-
 function check.map(ty, v, ctx, path)
   if type(v) ~= "table" or is_array(v) then
     return fail(ctx, path, "type", "must be " .. (ty.what or "an object") .. ", not " .. type_name(v))
@@ -177,7 +159,6 @@ function check.map(ty, v, ctx, path)
   if not text or #text > ty.max_bytes then
     return fail(ctx, path, "length", "must have at most " .. ty.max_bytes .. " bytes as JSON")
   end
-  if not names_ok(v, ctx, path) then return nil end
   for _, f in ipairs(ty.fields or {}) do
     local x = v[f[1]]
     if x ~= nil and not (x == null and f.nullable) then
