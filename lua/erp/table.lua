@@ -62,6 +62,8 @@
 --   tab:sort{"date", "-gross", "po_id"}    by value, text bytewise, NULL last; "-" = descending; stable
 --   tab:derive(name, op, …)        tab with one more column:
 --       "coalesce", colA, colB     · "sub", colA, colB (same type; NULL when either is) · "add", A, B
+--       "times", col, colB | Decimal   exact product (128 bit): limits that are a percentage are tested as
+--                                  column against column, a*100 > b*pct
 --       "plus", col, n             days or integer
 --       "norm", col                text in upper case, letters and digits only, leading zeros off ("" -> NULL)
 --       "iso_week", col            Monday of the date's week (date)

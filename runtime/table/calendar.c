@@ -146,14 +146,16 @@ int64_t kt_k_spread(const int32_t *start, const int32_t *finish, const int64_t *
         for (; monday <= last; monday += 7, out++) {
             int32_t first = monday > from ? monday : from;
             int32_t end = monday + 6 < to ? monday + 6 : to;
-            kt_i128 num = (kt_i128)a * 100 * (end - first + 1), q = num / days, r = num % days;
+            int64_t num, q;
+            if (__builtin_mul_overflow(a, (int64_t)100 * (end - first + 1), &num))
+                return -1;
+            q = num / days;
+            int64_t r = num % days;
             if ((r < 0 ? -r : r) * 2 >= days)
                 q += num < 0 ? -1 : 1;
-            if (q > INT64_MAX || q <= INT64_MIN)
-                return -1;
             out_row[out] = (int32_t)i;
             out_week[out] = monday;
-            out_part[out] = (int64_t)q;
+            out_part[out] = q;
         }
     }
     return out;

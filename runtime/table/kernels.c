@@ -278,6 +278,20 @@ int32_t kt_k_add64(int64_t *out, const int64_t *a, const int64_t *b, int32_t sig
     return lost ? -1 : 0;
 }
 
+int32_t kt_k_times(kt_i128 *out, const void *a, int32_t width_a, const void *b, int32_t width_b,
+                   const struct kt_dec *c, int64_t n) {
+    kt_i128 constant = b == NULL ? kt_dec_value(c) : 0;
+    bool lost = false;
+    for (int64_t i = 0; i < n; i++) {
+        kt_i128 x = value_at(a, width_a, i), y = b == NULL ? constant : value_at(b, width_b, i), r;
+        bool null = x == KT_NULL128 || (b != NULL && y == KT_NULL128);
+        bool over = __builtin_mul_overflow(x, y, &r);
+        lost |= !null && (over || r == KT_NULL128);
+        out[i] = null ? KT_NULL128 : r;
+    }
+    return lost ? -1 : 0;
+}
+
 int64_t kt_k_bad(const int32_t *codes, const uint8_t *bad, int64_t n, int32_t *rows, int32_t max) {
     int64_t found = 0;
     for (int64_t i = 0; i < n; i++) {

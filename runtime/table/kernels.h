@@ -52,6 +52,10 @@ void kt_k_plus32(int32_t *out, const int32_t *v, int64_t n, int32_t plus);
 void kt_k_monday(int32_t *out, const int32_t *day, int64_t n);
 /* out = a + sign * b at one scale, NULL when either is; -1 when one does not fit. */
 int32_t kt_k_add64(int64_t *out, const int64_t *a, const int64_t *b, int32_t sign, int64_t n);
+/* out = a * b (b NULL: the constant c), exact; its scale is the sum of both. NULL when either is; -1
+ * when one does not fit. out may be a. */
+int32_t kt_k_times(kt_i128 *out, const void *a, int32_t width_a, const void *b, int32_t width_b,
+                   const struct kt_dec *c, int64_t n);
 /* Counts values with bad[code] != 0, up to `max` rows of them into `rows`. */
 int64_t kt_k_bad(const int32_t *codes, const uint8_t *bad, int64_t n, int32_t *rows, int32_t max);
 

@@ -31,19 +31,22 @@ function M.load(t, p)
     :spread { start = "start_plan", finish = "finish_plan", amount = "plan_hours", until_ = D, even = even }
 end
 
---- Function (calendar_id | nil, week, hours_per_week) -> hours of that week. A week in which the
---- calendar has no day at all is taken as it is.
-function M.capacity(t)
+--- Load by work center and week: columns work_center_id, week, hours, operations, center.*, and
+--- capacity: hours_per_week * working days / 5, by the center's calendar. A week in which the
+--- calendar has no day at all counts in full. Centers without hours are skipped.
+---@param t table
+---@param load erp.Table
+---@return erp.Table
+function M.weeks(t, load)
   local days = t.calendar_day:derive("week", "iso_week", "date")
     :group({ "calendar_id", "week" }, { working = { "count", where = { { "working", "eq", true } } } })
-  local of_week = {}
-  for row in days:each() do
-    if row.week then of_week[row.calendar_id .. "|" .. row.week] = row.working end
-  end
-  return function(calendar, week, hours)
-    local working = calendar and of_week[calendar .. "|" .. week]
-    return working and (hours * working):div(5, 6) or hours
-  end
+  return load:group({ "work_center_id", "week" }, { hours = { "sum", "part" }, operations = { "count" } })
+    :with("center", t.work_center, { "work_center_id" })
+    :need { "center.hours_per_week" }
+    :with("calendar", days, { calendar_id = "center.calendar_id", week = "week" })
+    :derive("five", "const", "n", 5):derive("working", "coalesce", "calendar.working", "five")
+    :derive("week_hours", "times", "center.hours_per_week", "working")
+    :derive("capacity", "times", "week_hours", t.decimal "0.2")
 end
 
 return M

@@ -12,6 +12,7 @@ local F = require "erp.table.ffi"
 local D = require "erp.table.decimal"
 local ffi, C = F.ffi, F.C
 local NULL32, NULL64 = F.NULL32, F.NULL64
+local new_decimal = ffi.typeof "kt_dec"
 
 local M = {}
 
@@ -89,7 +90,7 @@ local function decode(c, v)
   local t = c.t
   if c.w == 16 then
     if v.lo == 0 and v.hi == NULL64 then return nil end
-    return ffi.new("kt_dec", v.lo, v.hi, c.scale)
+    return new_decimal(v.lo, v.hi, c.scale)
   end
   if t == "dec" or t == "int" then
     if v == NULL64 then return nil end
@@ -161,7 +162,7 @@ end
 function M.to_int64(d, scale)
   local r = d:round(scale)
   if r ~= d then error("more than " .. scale .. " fraction digits: " .. tostring(d), 3) end
-  while r.scale < scale do r = ffi.new("kt_dec", (r * 10).lo, (r * 10).hi, r.scale + 1) end
+  while r.scale < scale do r = new_decimal((r * 10).lo, (r * 10).hi, r.scale + 1) end
   if (r.hi ~= 0 and r.hi ~= -1) or (r.hi == 0) ~= (ffi.cast("int64_t", r.lo) >= 0) then
     error("a number is too large: " .. tostring(d), 3)
   end

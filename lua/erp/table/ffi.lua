@@ -96,6 +96,8 @@ void kt_k_coalesce(void *out, const void *a, const void *b, int32_t width, int64
 void kt_k_plus32(int32_t *out, const int32_t *v, int64_t n, int32_t plus);
 void kt_k_monday(int32_t *out, const int32_t *day, int64_t n);
 int32_t kt_k_add64(int64_t *out, const int64_t *a, const int64_t *b, int32_t sign, int64_t n);
+int32_t kt_k_times(kt_wide *out, const void *a, int32_t width_a, const void *b, int32_t width_b, const kt_dec *c,
+  int64_t n);
 int64_t kt_k_bad(const int32_t *codes, const uint8_t *bad, int64_t n, int32_t *rows, int32_t max);
 int32_t kt_k_sum(kt_wide *acc, const void *v, int32_t width, const int32_t *sel, const int32_t *ids,
   const uint8_t *mask, int64_t n);

@@ -268,6 +268,19 @@ local function add64(sign)
 end
 derive.add, derive.sub = add64(1), add64(-1)
 
+--- b: a column's name, or a Decimal or integer.
+function derive.times(f, a, b)
+  local x = K.get(f, a, 3)
+  local y = type(b) == "string" and K.get(f, b, 3) or nil
+  local c = not y and D.decimal(b) or nil
+  if not x.scale or (y and not y.scale) then error("times is of numbers", 3) end
+  local p = F.alloc(16, f.n)
+  if C.kt_k_times(p, K.data(x), x.w, y and K.data(y) or nil, y and y.w or 0, c, f.n) ~= 0 then
+    error("a number is too large", 3)
+  end
+  return K.made("dec", 16, x.scale + (y and y.scale or c.scale), nil, f.n, p)
+end
+
 function derive.plus(f, a, days)
   local x = K.get(f, a, 3)
   if x.t ~= "date" then error("plus is for dates", 3) end
