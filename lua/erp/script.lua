@@ -1,45 +1,9 @@
 --- Compiles a rule, mapping or lib script in an analyst: text only, a fresh environment a script, a defined order of pairs.
 -- The environment has no way out (no io, os, debug, package, load, ffi); the process is what keeps a hostile script in
 -- (kt.sandbox), this keeps an honest one deterministic.
+local sandbox_env = require("kt.script").sandbox_env
+
 local M = {}
-
-local function less(a, b)
-  local ta, tb = type(a), type(b)
-  if ta ~= tb then return ta < tb end
-  if ta == "number" or ta == "string" then return a < b end
-  error("pairs over keys of type " .. ta, 3)
-end
-
---- pairs in a defined order: numbers by value, then texts bytewise.
-local function ordered_pairs(t)
-  local keys = {}
-  for k in next, t do keys[#keys + 1] = k end
-  table.sort(keys, less)
-  local i = 0
-  return function()
-    i = i + 1
-    local k = keys[i]
-    if k ~= nil then return k, t[k] end
-  end, t, nil
-end
-
-local function copy(lib, names)
-  local out = {}
-  for name in names:gmatch("%S+") do out[name] = lib[name] end
-  return out
-end
-
-local function environment()
-  return {
-    pairs = ordered_pairs, ipairs = ipairs, type = type, tostring = tostring, tonumber = tonumber, select = select,
-    error = error, assert = assert, pcall = pcall, unpack = unpack, setmetatable = setmetatable, getmetatable = getmetatable,
-    rawequal = rawequal, rawget = rawget, rawset = rawset,
-    string = copy(string, "byte char find format gmatch gsub len lower match rep reverse sub upper"),
-    table = copy(table, "concat insert remove sort"),
-    math = copy(math, "abs ceil floor fmod huge max min modf"),
-    bit = require "bit",
-  }
-end
 
 ---@class erp.Script
 ---@field kind string rule or mapping
@@ -61,7 +25,8 @@ end
 function M.load(path, source, kind, libs)
   local declared
   local loaded = {}
-  local env = environment()
+  local env = sandbox_env()
+  env._G, env.coroutine = nil, nil -- no rule needs them
   env[kind] = function(decl)
     if declared then error("declares twice", 2) end
     if type(decl) ~= "table" then error(kind .. " wants a table", 2) end
@@ -69,7 +34,7 @@ function M.load(path, source, kind, libs)
   end
   env.require = function(name)
     if loaded[name] ~= nil then return loaded[name] end
-    for lib_path, lib_source in ordered_pairs(libs or {}) do
+    for lib_path, lib_source in env.pairs(libs or {}) do
       if lib_path == name or lib_path:match("lib/([^/]+)%.lua$") == name:gsub("^lib[./]", "") then
         local chunk = assert(load(lib_source, "@" .. lib_path, "t", setmetatable({}, { __index = env })))
         local value = chunk()

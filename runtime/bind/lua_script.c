@@ -17,7 +17,8 @@
  * err of a script: {code, message, retryable, where={script, line}?, details?}.
  * For analysts and trusted code:
  *   script.load(text, name, env) -> function | nil, err; text only, name as shown in errors
- *   script.sandbox_env() -> a new environment for rules (analyst VM only) */
+ *   script.sandbox_env() -> a new environment for rules. In an analyst the metatable of strings is
+ *       guarded, too; in a host VM (specs) it is not. */
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -473,8 +474,7 @@ static int l_load(lua_State *L) {
 }
 
 static int l_sandbox_env(lua_State *L) {
-    if (kt_vm_of(L)->kind != KT_VM_ANALYST)
-        return luaL_error(L, "script.sandbox_env: only in an analyst VM");
+    lua_settop(L, 0);
     kt_sandbox_push_env(L);
     return 1;
 }

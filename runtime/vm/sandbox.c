@@ -213,8 +213,11 @@ static void build(lua_State *L, bool script) {
     lua_setfield(L, LUA_REGISTRYINDEX, "kt.libs");
     lua_setfield(L, LUA_REGISTRYINDEX, "kt.base");
     lua_settop(L, 0);
+}
 
-    lua_pushliteral(L, ""); /* "".x:f() must not lead to the table all strings share */
+/* "".x:f() must not lead to the table that all strings share. */
+static void guard_strings(lua_State *L) {
+    lua_pushliteral(L, "");
     lua_getmetatable(L, -1);
     lua_pushboolean(L, false);
     lua_setfield(L, -2, "__metatable");
@@ -231,6 +234,10 @@ void kt_sandbox_push_libs(lua_State *L) {
 
 void kt_sandbox_push_env(lua_State *L) {
     kt_sandbox_push_base(L);
+    if (lua_isnil(L, -1)) { /* a host state, where specs try rules */
+        build(L, false);
+        kt_sandbox_push_base(L);
+    }
     kt_sandbox_push_copy(L, -1);
     lua_replace(L, -2);
     int env = lua_gettop(L);
@@ -258,6 +265,7 @@ int kt_sandbox_open_host(lua_State *L, bool analyst) {
         lua_pushnil(L); /* bytecode can do anything */
         lua_setfield(L, -2, "dump");
         build(L, false);
+        guard_strings(L);
     }
     return 0;
 }
@@ -281,6 +289,7 @@ int kt_sandbox_open_script(lua_State *L) {
     lua_pop(L, 1);
     wrap_coroutines(L, kt_sandbox_sliced);
     build(L, true);
+    guard_strings(L);
     kt_hook_init(kt_vm_of(L));
     lua_gc(L, LUA_GCSETPAUSE, 150);
     return 0;

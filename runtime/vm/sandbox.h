@@ -17,7 +17,8 @@ void kt_sandbox_push_base(lua_State *L);
 void kt_sandbox_push_libs(lua_State *L);
 /* Push a shallow copy of the table at idx, with the same metatable. */
 void kt_sandbox_push_copy(lua_State *L, int idx);
-/* Push a new environment with everything in it (an analyst's rules). */
+/* Push a new environment with everything in it (an analyst's rules). Call it from a C function
+ * without arguments: what is on the stack may be dropped. */
 void kt_sandbox_push_env(lua_State *L);
 
 /* Push the chunk of an embedded source; raises when it does not compile. */
