@@ -145,7 +145,8 @@ local function parse_column(table_name, text, key)
   name = optional and name:sub(1, -2) or name
   local col = { name = name, type = kind ~= "" and kind or "id", domain = domains[name] or name }
   local default = defaults[table_name .. "." .. name]
-  if default == nil and key and col.type == "id" then default = "" end
+  -- One company without a name is a company: its documents compare as equal.
+  if default == nil and (key and col.type == "id" or name == "company_id") then default = "" end
   if default == nil and col.type == "b" then default = "0" end
   col.default = default or nil
   if key then col.key, col.optional = true, optional or nil end

@@ -47,7 +47,7 @@ local function worst_lines(add, body)
     titles[finding.rule_id] = rule.title
   end)
   add("")
-  add("The %s worst:", #body.summary.top == 10 and "ten" or tostring(#body.summary.top))
+  add(#body.summary.top == 10 and "The ten worst:" or "The worst:")
   for i, top in ipairs(body.summary.top) do
     local f = findings[top.rule_id .. "\0" .. top.finding_key]
     add("%3d. %-8s %16s %s %s   %s %s", i, f.severity, M.money(f.impact.amount), f.impact.currency, f.impact.kind, f.rule_id,

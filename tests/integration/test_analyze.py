@@ -342,6 +342,14 @@ def test_bad_cells_are_reported_by_line_and_the_rest_is_kept(tmp_path):
     assert "invoice.csv: 1 duplicate rows removed" in text
 
 
+def test_documents_without_a_company_compare(tmp_path):
+    """A data set of one company need not name it."""
+    write(tmp_path / "invoice.csv", "invoice_id,vendor_id,reference,doc_date,currency,gross",
+          "100,V7,RE-55,2026-01-10,EUR,1200.00", "104,V7,re 55,2026-01-10,EUR,1200.00")
+    report, _ = analyze(tmp_path, "--as-of", "2026-01-31")
+    assert [f["finding_key"] for f in findings(report, "IMT-007").values()] == ["100|"]
+
+
 def test_one_key_with_two_values_is_an_error_of_the_data(tmp_path):
     write(tmp_path / "invoice.csv", INVOICES,
           "1,2025,C,V1,R1,2025-01-01,USD,100.00,posted", "1,2025,C,V1,R1,2025-01-01,USD,200.00,posted")
