@@ -8,10 +8,8 @@ end
 
 local indexes = {
   {"kt_m_projects", {name = "number", keys = {{"number", 1}}, unique = true}},
-  {"kt_m_versions", {name = "of", keys = {{"kind", 1}, {"id", 1}, {"version", -1}}}},
   {"kt_m_audit_log", {name = "newest", keys = {{"at", -1}, {"_id", -1}}}},
   {"kt_m_audit_log", {name = "actor", keys = {{"actor", 1}, {"at", -1}}}},
-  {"kt_m_idempotency", {name = "expires", keys = {{"expires_at", 1}}}},
 }
 
 return {

@@ -36,7 +36,8 @@ local function list_versions(kind)
     if bad then return nil, bad end
     local limit = ctx.query.limit
     local rows
-    rows, err = db:find(kind.versions, {kind = kind.kind, id = id}, {sort = {{"version", -1}, {"_id", -1}},
+    -- The versions of one thing are a range of _id: no further index is needed.
+    rows, err = db:find(kind.versions, {{"_id", "prefix", kind.kind .. "/" .. id .. "/"}}, {sort = {{"version", -1}, {"_id", -1}},
       limit = limit + 1, after = after, projection = {"version", "sha256", "created_by", "created_at"}})
     if not rows then return nil, err end
     local labels, data, next_cursor = labels_of(head), {}, nil
