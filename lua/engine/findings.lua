@@ -3,6 +3,7 @@
 
 local crypto = require "kt.crypto"
 local json = require "json"
+local task = require "kt.task"
 local value = require "value"
 
 local M = {}
@@ -10,6 +11,10 @@ local M = {}
 local COLLECTION = "kt_p_findings"
 --- Bytes of a report that is read to list its findings.
 local REPORT_BYTES = 64 * 1024 * 1024
+--- Rows that a run writes, the worst findings first; the report has all.
+M.ROWS = 10000
+--- Rows made before other tasks get their turn.
+local SLICE = 200
 local RANK = { critical = 0, high = 1, medium = 2, low = 3 }
 
 --- Id of a finding: the same thing found again is the same row.
@@ -21,18 +26,20 @@ function M.id(instance_id, rule_id, finding_key)
   return "find_" .. crypto.sha256(table.concat({ instance_id, rule_id, finding_key }, "\n")):sub(1, 32)
 end
 
+--- Digits of |amount| * 10^4, at most 18 of them; "0" without an amount.
+local function digits_of(amount)
+  local whole, decimals = tostring(amount or ""):match("^%-?(%d+)%.?(%d*)$")
+  if not whole then
+    return "0"
+  end
+  local digits = (whole .. (decimals .. "0000"):sub(1, 4)):gsub("^0+", "")
+  return digits == "" and "0" or #digits > 18 and ("9"):rep(18) or digits
+end
+
 --- |amount| * 10^4 as int64, for sorting; 0 without an amount.
 ---@param amount string|userdata|nil decimal
 function M.impact_sort(amount)
-  local whole, decimals = tostring(amount or ""):match("^%-?(%d+)%.?(%d*)$")
-  if not whole then
-    return 0
-  end
-  local digits = (whole .. (decimals .. "0000"):sub(1, 4)):gsub("^0+", "")
-  if #digits > 18 then
-    digits = ("9"):rep(18)
-  end
-  return digits == "" and 0 or value.int64(digits)
+  return value.int64(digits_of(amount))
 end
 
 local function null_to_nil(v)
@@ -42,8 +49,12 @@ local function null_to_nil(v)
   return v
 end
 
-local function row_op(doc, at, rule, category, finding)
+local function amount_of(finding)
   local impact = null_to_nil(finding.impact) or {}
+  return null_to_nil(impact.amount_rc) or null_to_nil(impact.amount)
+end
+
+local function row_op(doc, at, rule, category, finding)
   return {
     op = "update", coll = COLLECTION, upsert = true,
     filter = { _id = M.id(doc.instance_id, rule.rule_id, finding.finding_key) },
@@ -57,8 +68,8 @@ local function row_op(doc, at, rule, category, finding)
         reason = finding.reason,
         severity = finding.severity,
         severity_rank = RANK[finding.severity],
-        impact = impact,
-        impact_sort = M.impact_sort(null_to_nil(impact.amount_rc) or null_to_nil(impact.amount)),
+        impact = null_to_nil(finding.impact) or {},
+        impact_sort = M.impact_sort(amount_of(finding)),
         overlap_key = finding.overlap_key,
         explanation = finding.explanation,
         evidence = finding.evidence,
@@ -86,8 +97,45 @@ end
 ---@field total integer
 ---@field by_category table<string, integer>
 ---@field by_severity table<string, integer>
+---@field left_out integer? findings that have no row
 
---- What a report means for the rows.
+--- The worst `M.ROWS` of a list of {finding, …}.
+local function worst(list)
+  if #list <= M.ROWS then
+    return list
+  end
+  for i, entry in ipairs(list) do
+    entry.rank, entry.impact, entry.place = RANK[entry.finding.severity], tonumber(digits_of(amount_of(entry.finding))), i
+  end
+  table.sort(list, function(a, b)
+    if a.rank ~= b.rank then
+      return a.rank < b.rank
+    elseif a.impact ~= b.impact then
+      return a.impact > b.impact
+    end
+    return a.place < b.place
+  end)
+  for i = #list, M.ROWS + 1, -1 do
+    list[i] = nil
+  end
+  return list
+end
+
+--- What an evaluated rule did not find again is gone for now; its row and its history stay.
+local function gone_op(doc, evaluated)
+  return {
+    op = "update", coll = COLLECTION, many = true,
+    filter = {
+      { "instance_id", "eq", doc.instance_id },
+      { "present", "eq", true },
+      { "rule_id", "in", evaluated },
+      { "last_execution_id", "ne", doc._id },
+    },
+    update = { set = { present = false } },
+  }
+end
+
+--- What a report means for the rows. Yields.
 ---@param db table the project's database
 ---@param doc table the execution
 ---@param report {sha256: string, bytes: integer}
@@ -105,36 +153,34 @@ function M.of_report(db, doc, report, rows, at)
     return nil, err
   end
   local found = { total = 0, by_category = {}, by_severity = { critical = 0, high = 0, medium = 0, low = 0 } }
-  local ops, evaluated = {}, {}
+  local list, evaluated = {}, {}
   for _, category in ipairs(content.categories) do
-    local count = 0
+    found.by_category[category.id] = 0
     for _, rule in ipairs(category.rules) do
       if rule.status == "ok" or rule.status == "partial" then
         evaluated[#evaluated + 1] = rule.rule_id
       end
       for _, finding in ipairs(rule.findings) do
-        count = count + 1
         found.by_severity[finding.severity] = found.by_severity[finding.severity] + 1
-        if rows then
-          ops[#ops + 1] = row_op(doc, at, rule, category.id, finding)
-        end
+        list[#list + 1] = { finding = finding, rule = rule, category = category.id }
       end
+      found.by_category[category.id] = found.by_category[category.id] + #rule.findings
     end
-    found.by_category[category.id] = count
-    found.total = found.total + count
   end
-  if rows and #evaluated > 0 then
-    -- What an evaluated rule did not find again is gone for now; its row and its history stay.
-    ops[#ops + 1] = {
-      op = "update", coll = COLLECTION, many = true,
-      filter = {
-        { "instance_id", "eq", doc.instance_id },
-        { "present", "eq", true },
-        { "rule_id", "in", evaluated },
-        { "last_execution_id", "ne", doc._id },
-      },
-      update = { set = { present = false } },
-    }
+  found.total = #list
+  if not rows then
+    return found, {}
+  end
+  local ops = {}
+  for i, entry in ipairs(worst(list)) do
+    ops[i] = row_op(doc, at, entry.rule, entry.category, entry.finding)
+    if i % SLICE == 0 then
+      task.yield()
+    end
+  end
+  found.left_out = found.total - #ops
+  if found.left_out == 0 and #evaluated > 0 then
+    ops[#ops + 1] = gone_op(doc, evaluated)
   end
   return found, ops
 end

@@ -131,6 +131,9 @@ function M.finish(o, ended)
       warnings[#warnings + 1] = { code = ops.code or "internal",
         message = "the findings could not be listed: " .. tostring(ops.message) }
       ops = nil
+    elseif (found.left_out or 0) > 0 then
+      warnings[#warnings + 1] = { code = "findings_cut", message = string.format(
+        "the worklist has the %d worst findings, %d more are in the report alone", #ops, found.left_out) }
     end
   end
   local path = report and copy_report(project_id, doc, db, report, warnings)

@@ -267,6 +267,14 @@ local function watch(entry, writer)
   end
 end
 
+--- A run whose end the store refuses (not: cannot be reached) ends as failed by our fault instead.
+local function finished(this, ended)
+  local result, err = finish.finish(this, ended)
+  if not result and err.code ~= "lost" then
+    error(err, 0)
+  end
+end
+
 local function work(entry, db, reason)
   local doc = entry.doc
   local recorded, err = { answers = {}, events = {}, last_seq = 0 }, nil
@@ -288,7 +296,7 @@ local function work(entry, db, reason)
   end
   local this = { project = entry.project, db = db, doc = doc, writer = writer, run = entry.run }
   if not begun then
-    return finish.finish(this, { status = "failed", stop_reason = "error", error = err, partial = false })
+    return finished(this, { status = "failed", stop_reason = "error", error = err, partial = false })
   end
   local unwatch = watch(entry, writer)
   local outcome = entry.run:drive()
@@ -304,7 +312,7 @@ local function work(entry, db, reason)
     release(entry, writer)
   end
   if outcome.kind ~= "parked" and outcome.kind ~= "released" and outcome.kind ~= "lost" then
-    finish.finish(this, ended_of(entry.run, outcome))
+    finished(this, ended_of(entry.run, outcome))
   end
   unwatch()
 end

@@ -106,7 +106,7 @@ function Database:ensure_index(coll, index) end
 ---Yields. One atomic commit, durable when it answers. Ops: {op="insert", coll=, doc= | docs=}, {op="update",
 ---coll=, filter=, update=, many=?, upsert=?, must_match=?}, {op="replace", …doc=}, {op="delete", …}. must_match
 ---with nothing matched undoes all: code `conflict`, index.
----@param ops table[] at most 1,000
+---@param ops table[] at most 20,000
 ---@return kt.store.Written[]|nil, kt.store.Error? err
 function Database:commit(ops) end
 

@@ -19,6 +19,9 @@
 #include "core/config.h"
 #include "core/metrics.h"
 
+/* The end of a run writes a row a finding in its commit. */
+#define KT_OPS_MAX 20000
+
 static struct kt_store *the_store;
 static struct kt_metric *seconds;
 
@@ -372,7 +375,7 @@ static int l_commit(lua_State *L) {
     int rc;
     luaL_checktype(L, 2, LUA_TTABLE);
     int n = (int)lua_objlen(L, 2);
-    luaL_argcheck(L, n >= 1 && n <= 1000, 2, "1 to 1000 ops expected");
+    luaL_argcheck(L, n >= 1 && n <= KT_OPS_MAX, 2, "1 to 20000 ops expected");
     struct store_op *s = begin_commit(L, n, ANSWER_WRITES, &rc, &err);
     for (int i = 0; rc == 0 && i < n; i++) {
         lua_rawgeti(L, 2, i + 1);

@@ -101,6 +101,23 @@ describe("the shipped workflow", function()
       + stored.by_severity.low)
   end)
 
+  it("gives rows to the worst findings alone when there are too many, and says so", function()
+    local many, its_instance = support.project(
+      [[workflow { name = "s", run = function(run, input) return erp.sweep { dataset = input.dataset_id } end }]],
+      { files = support.erp_files() })
+    local text = "po_id,vendor_id,order_date,net_value\nP1,V9,2024-03-01,10\nP2,V9,2024-03-01,99000\nP3,V9,2024-03-01,20\n"
+    local kept = findings.ROWS
+    findings.ROWS = 1
+    local id = dataset(many, { ["purchase_order.csv"] = text, ["vendor.csv"] = VENDORS })
+    local doc = support.run(many, its_instance, { input_data = { dataset_id = id } })
+    findings.ROWS = kept
+    assert.equal(3, doc.result.metrics.findings)
+    assert.equal("findings_cut", doc.result.warnings[1].code)
+    local rows = assert(many.db:find("kt_p_findings", {}))
+    assert.equal(1, #rows)
+    assert.equal("P2", rows[1].finding_key)
+  end)
+
   it("gives the same report for the same data", function()
     local id = dataset(project, { ["purchase_order.csv"] = orders("P7"), ["vendor.csv"] = VENDORS })
     local other, its_instance = support.project([[
