@@ -296,28 +296,25 @@ def test_unix_socket(start_echo, tmp_path):
 
 
 def test_nothing_is_left(start_echo):
-    """File descriptors and counts come back to what they were after a round of sockets."""
+    """Descriptors, tasks, ops and handles come back to what they were before a round of sockets."""
     echo = start_echo()
 
     def state():
         counts = json.loads(echo.get("/counts"))
-        return counts, len(os.listdir(f"/proc/{echo.process.pid}/fd"))
-    Raw(echo).socket.close()
-    settle(state)
-    before = state()
+        return (*(counts[k] for k in ("tasks", "ops", "handles")), len(os.listdir(f"/proc/{echo.process.pid}/fd")))
+
+    def settled(most):
+        end = time.monotonic() + 30
+        while any(now > limit for now, limit in zip(state(), most)):
+            assert time.monotonic() < end, (state(), most)
+            time.sleep(0.05)
+    first = Raw(echo)  # makes what the first upgrade makes
+    assert first.frame() == (1, b"hello")
+    most = state()  # with one socket open
     for _ in range(30):
         ws = Raw(echo)
         ws.frame()
         ws.socket.close()
-    settle(state)
-    assert state() == before
-
-
-def settle(state):
-    end, last = time.monotonic() + 20, None
-    stable = 0
-    while stable < 5 and time.monotonic() < end:
-        now = state()
-        stable = stable + 1 if now == last else 0
-        last = now
-        time.sleep(0.1)
+    settled(most)
+    first.socket.close()
+    settled(tuple(n - 1 for n in most))
