@@ -10,7 +10,8 @@ local M = {}
 
 M.media_type = "application/problem+json"
 
--- code = {status, title, retryable}
+-- code = {status, title, retryable, inside}. inside: the message is of the service's inside (paths,
+-- statements); it goes to the log, the client gets the title.
 local codes = {
   invalid_json = {400, "The body is not valid JSON"},
   malformed_request = {400, "The request is malformed"},
@@ -46,15 +47,15 @@ local codes = {
   concurrency_limited = {429, "Too many at the same time", true},
   queue_full = {429, "The queue is full", true},
   budget_exceeded = {429, "The budget is used up"},
-  internal = {500, "Internal error", true},
-  store_corrupt = {500, "The store is damaged"},
+  internal = {500, "Internal error", true, true},
+  store_corrupt = {500, "The store is damaged", false, true},
   upstream_failed = {502, "A service behind this one failed", true},
   overloaded = {503, "Overloaded", true},
-  store_unavailable = {503, "The store is not reachable", true},
-  outcome_unknown = {503, "It is not known whether the change was made", true},
+  store_unavailable = {503, "The store is not reachable", true, true},
+  outcome_unknown = {503, "It is not known whether the change was made", true, true},
   draining = {503, "The service is going down", true},
   deadline_exceeded = {504, "It took too long", true},
-  storage_full = {507, "The storage is full", true},
+  storage_full = {507, "The storage is full", true, true},
 }
 M.codes = codes
 
@@ -111,10 +112,10 @@ function M.answer(err, request_id)
   if type(err) ~= "table" then err = {code = "internal"} end
   local code = err.code
   local known = codes[code]
-  local ours = not known or code == "internal" or code == "store_corrupt"
   if not known then code, known = "internal", codes.internal end
-  local detail = err.message or known[2]
-  if ours then detail = internal_detail end
+  local ours = known[4] or false
+  local detail = ours and known[2] .. "." or err.message or known[2]
+  if code == "internal" then detail = internal_detail end
   local retryable = err.retryable
   if retryable == nil or ours then retryable = known[3] or false end
   local doc = {
