@@ -196,7 +196,8 @@ static void sorts_like_qsort(void **state) {
         fill(&t, round % 2 ? 5 : 400, round % 5 == 0);
         for (int i = 0; i < N; i++) {
             text[i] = next(15) == 0 ? KT_NULL32 : (int32_t)next((uint64_t)kt_dict_count(dict));
-            sum[i] = next(9) == 0 ? KT_NULL128 : (kt_i128)t.d[i] * ((kt_i128)1 << (round % 3 * 30)) + t.b[i];
+            sum[i] = next(9) == 0 ? KT_NULL128
+                                  : (kt_i128)t.d[i] * ((kt_i128)1 << (round % 3 * 30)) + t.b[i];
         }
         struct kt_keycol k[3];
         int n = round % 4 == 0 ? 30 : N;
@@ -313,6 +314,25 @@ static void converts_by_ratio(void **state) {
     assert_int_equal(kt_k_ratio(out, v, 4, ids, num, den, 1), -1);
 }
 
+static void multiplies_exactly(void **state) {
+    (void)state;
+    int64_t a[] = {INT64_MAX, -3, KT_NULL64}, b[] = {INT64_MAX, 7, 1};
+    kt_i128 out[3];
+    assert_int_equal(kt_k_times(out, a, 8, b, 8, NULL, 3), 0);
+    assert_true(out[0] == (kt_i128)INT64_MAX * INT64_MAX && out[1] == -21 && out[2] == KT_NULL128);
+    struct kt_dec c = kt_dec_of(100, 0);
+    assert_int_equal(kt_k_times(out, out, 16, NULL, 0, &c, 2), -1);
+    assert_true(out[1] == -2100);
+}
+
+static void decides_once(void **state) {
+    (void)state;
+    int32_t out[] = {KT_NULL32, KT_NULL32, KT_NULL32};
+    kt_k_decide(out, (uint8_t[]){1, 0, 0}, 3, 4);
+    kt_k_decide(out, (uint8_t[]){1, 1, 0}, 3, 5);
+    assert_true(out[0] == 4 && out[1] == 5 && out[2] == KT_NULL32);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(groups_like_comparing_all_pairs),
@@ -322,6 +342,8 @@ int main(void) {
         cmocka_unit_test(adds_up_by_group),
         cmocka_unit_test(takes_first_in_first_out),
         cmocka_unit_test(converts_by_ratio),
+        cmocka_unit_test(multiplies_exactly),
+        cmocka_unit_test(decides_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
