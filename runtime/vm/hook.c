@@ -140,7 +140,9 @@ static void collect(lua_State *L) {
         return;
     }
     for (;;) {
+        vm->enforce = false; /* a collection may need a little memory itself */
         lua_gc(L, LUA_GCCOLLECT, 0);
+        vm->enforce = true;
         if (vm->used < vm->cap / 8 * 7)
             break;
         int64_t grown = (int64_t)vm->used - (int64_t)now.used_mark + now.task->bytes;

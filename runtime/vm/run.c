@@ -5,8 +5,8 @@
 #include "vm/script.h"
 #include "vm/value.h"
 
-#define END_GC_KIB                                                                                 \
-    64 /* collection done for every run that ends: garbage does not wait for the next */
+/* Collection done for every run that ends, so that its garbage does not wait for the next. */
+#define END_GC_KIB 16
 
 void kt_door_calls_free(struct kt_door_call *calls) {
     for (struct kt_door_call *next; calls != NULL; calls = next) {

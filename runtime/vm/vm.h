@@ -29,7 +29,6 @@ struct kt_vm {
     void (*on_pressure)(struct kt_vm *vm); /* inside the allocator: may only set flags and hooks */
     int tasks;                             /* live tasks of this state */
     struct kt_task *current;               /* the task that runs now, NULL outside lua_resume */
-    void *hook;                            /* hook.c's */
     void *inner_ud;                        /* LuaJIT's own allocator, under the counting one */
     lua_Alloc inner;
     struct kt_vm *prev, *next;
