@@ -72,7 +72,9 @@ function M.drain(seconds)
     loop:cancel()
   end
   loops = {}
-  lease.stop()
+  if runner.total() == 0 then
+    lease.stop()
+  end -- else the next worker finds by this one's row what it left
 end
 
 return M

@@ -18,6 +18,8 @@ local M = {}
 
 --- Seconds that a stopped script gets to end by itself.
 M.GRACE_SECONDS = 5
+--- Seconds that a script which computes gets before it is given back.
+M.RELEASE_SECONDS = 1
 --- A run whose open calls all wait longer than this gives up its coroutine.
 M.PARK_SECONDS = 10
 --- Bytes of an answer that a script holds itself; more comes as a handle {blob, bytes}.
@@ -259,9 +261,9 @@ local function parked_until(self)
 end
 
 --- Have a stopped script closed when the grace period is over.
-local function arm(self)
+local function arm(self, seconds)
   task.detach(function()
-    if not self.over and not self.ended:wait(self.grace_seconds) and self.script then
+    if not self.over and not self.ended:wait(seconds) and self.script then
       self.killed = true
       self.script:close()
       self.signal:signal()
@@ -284,7 +286,7 @@ function Run:halt(stop)
   end
   self.signal:signal()
   if self.driving then
-    arm(self)
+    arm(self, self.grace_seconds)
   end
 end
 
@@ -292,6 +294,7 @@ end
 function Run:release()
   self.releasing = true
   self.signal:signal()
+  arm(self, M.RELEASE_SECONDS) -- it may compute and not wait
 end
 
 local function wait(self)
@@ -299,7 +302,7 @@ local function wait(self)
     if self.writer.lost then
       return { kind = "lost" }
     elseif self.killed then
-      return { kind = "stopped" }
+      return { kind = self.stop and "stopped" or "released" }
     elseif self.releasing and not self.stop then
       return { kind = "released" }
     end
@@ -367,7 +370,7 @@ function Run:drive()
   local answers, next_answer = self.recorded.answers, 1
   self.driving = true
   if self.stop then
-    arm(self)
+    arm(self, self.grace_seconds)
   end
   local script, err = self.vm:start {
     path = self.path,
@@ -386,7 +389,7 @@ function Run:drive()
     event, err = script:next()
     local answer = answers[next_answer]
     if self.killed then
-      outcome = { kind = "stopped" }
+      outcome = { kind = self.stop and "stopped" or "released" }
     elseif not event then
       outcome = { kind = "error", error = err }
     elseif event.status == "calls" then

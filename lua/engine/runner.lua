@@ -17,6 +17,9 @@ local vms = require "engine.vms"
 
 local M = {}
 
+--- Seconds that runs get to be written down when they are given back.
+local RELEASE_SECONDS = 3
+
 ---@class engine.Entry
 ---@field project table
 ---@field doc table
@@ -412,7 +415,7 @@ function M.drain(seconds)
   end
   for _, id in ipairs(M.ids()) do
     if entries[id] then
-      entries[id].ended:wait(run.GRACE_SECONDS)
+      entries[id].ended:wait(RELEASE_SECONDS)
     end
   end
   vms.close()

@@ -264,6 +264,29 @@ describe("a run that is rebuilt from its journal", function()
   end)
 end)
 
+describe("a worker that drains", function()
+  setup(support.open)
+  before_each(support.start)
+  after_each(support.stop)
+  teardown(support.close)
+
+  it("gives back also a run that computes and never waits", function()
+    local busy, its_instance = support.project [[
+      workflow { name = "busy", run = function() time.sleep(0.01) while true do end end }
+    ]]
+    local accepted = support.accept(busy, its_instance)
+    task.sleep(0.3)
+    engine.drain(0.1)
+    local doc = assert(engine.execution.get(busy, accepted.execution_id))
+    assert.equal("queued", doc.status)
+    assert.equal(0, runner.total())
+    assert.equal(0, require("engine.places").master():count("kt_m_workers", {}))
+    assert.equal("cancelled",
+      assert(engine.execution.cancel(busy, support.principal, accepted.execution_id)).status)
+    support.start()
+  end)
+end)
+
 describe("what a dead worker left", function()
   local project, instance
 
