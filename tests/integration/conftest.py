@@ -178,6 +178,8 @@ class Service:
         eventually(lambda: not marked(self.mark), f"no process is left: {marked(self.mark)}", 5)
         assert not (self.tmp / "data" / "kontor.sock").exists()
         assert not self.events("worker.handles_left"), "a worker left handles open"
+        report = re.search(r"[^\n]*(Sanitizer:|runtime error:)", self.text())
+        assert not report, self.text()[report.start():][:4000]
         if self.port:
             with socket.socket() as s:
                 assert s.connect_ex(("127.0.0.1", self.port)) != 0, "the port is still served"
