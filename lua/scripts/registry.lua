@@ -313,14 +313,14 @@ function M.activate(changes, who, seeded)
     for path, source in pairs(changes) do
       files[path] = source
     end
-    local declared
-    declared, err = check(files)
-    if not declared then
+    local decls
+    decls, err = check(files)
+    if not decls then
       return nil, err
     end
     for i, path in ipairs(paths) do
       local head, source = heads[path], changes[path]
-      local kind = declared[path].kind or "lib"
+      local kind = decls[path].kind or "lib"
       if head and head.sha256 == crypto.sha256(source) then
         pushed[i] = { path = path, kind = head.kind, version = head.version, sha256 = head.sha256,
           changed = false }
