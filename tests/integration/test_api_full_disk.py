@@ -1,0 +1,56 @@
+"""A disk that is full: what does not fit is refused as a whole, what was there stays, and it goes on afterwards."""
+import os
+import subprocess
+
+import pytest
+from api_fixtures import start_service  # noqa: F401
+from client import Client, check_problem
+
+MASTER = "/api/v1/master"
+DATASETS = "/api/v1/projects/default/datasets"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 12 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder]).returncode != 0:
+        pytest.skip("a tmpfs cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_it_goes_on(small_disk, start_service):  # noqa: F811
+    service = start_service(keep=small_disk / "data")
+    api = Client(service.port)
+    kept = api.ok("POST", DATASETS, {"name": "kept"}, want=(201,))
+    api.upload("default", kept["dataset_id"], "a.csv", b"a\n1\n")
+
+    # An upload that does not fit leaves nothing.
+    before = sum(f.stat().st_size for f in (small_disk / "data").rglob("*"))
+    check_problem(api.upload("default", kept["dataset_id"], "big.csv", b"a\n" + b"x" * 60 + b"\n" + (b"y" * 60 + b"\n") * 400000),
+                  507, "storage_full")
+    assert [t["name"] for t in api.ok("GET", f"{DATASETS}/{kept['dataset_id']}")["tables"]] == ["a.csv"]
+    assert sum(f.stat().st_size for f in (small_disk / "data").rglob("*")) < before + 4 * 1048576
+
+    # Full to the last byte: writes are refused, reads are not.
+    filler = small_disk / "filler"
+    with open(filler, "wb") as f, pytest.raises(OSError):
+        while True:
+            f.write(b"x" * 65536)
+            f.flush()
+    refused = [api.post(DATASETS, {"name": "n", "metadata": {"x": "y" * 60000}}) for _ in range(40)]
+    last = refused[-1]
+    check_problem(last, 507, "storage_full")
+    assert {a.status for a in refused} <= {201, 507}
+    made = {a.json["dataset_id"] for a in refused if a.status == 201}
+    check_problem(api.post(f"{MASTER}/projects", {"project_id": "late", "project_name": "L", "customer_name": "L"}), 507, "storage_full")
+    assert api.ok("GET", f"{DATASETS}/{kept['dataset_id']}")["name"] == "kept"
+
+    filler.unlink()
+    assert api.post(f"{MASTER}/projects", {"project_id": "late", "project_name": "L", "customer_name": "L"}).status == 201
+    api.ok("POST", f"{DATASETS}/{kept['dataset_id']}/seal", {}, want=(200,))
+    names = {d["dataset_id"] for d in api.pages(DATASETS, 100)}
+    assert names == made | {kept["dataset_id"]}
+    service.stop()
