@@ -4,7 +4,7 @@ export KONTOR := $(CURDIR)/$(BUILD)/kontor
 CMAKE_FLAGS ?=
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: all build deps demo run test test-asan test-peers storm lint format install clean
+.PHONY: all bench build deps demo run test test-asan test-peers storm lint format install clean
 all: build
 
 deps:
@@ -38,6 +38,11 @@ test-peers: build
 storm: build
 	@tools/deps.sh test
 	@tests/run storm
+
+# The rules against DuckDB at 10^6 rows a table: results first, then times.
+bench: build
+	@tools/deps.sh test
+	@.venv/bin/python tests/bench/sweep.py
 
 lint:
 	@tests/lint.sh

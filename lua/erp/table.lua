@@ -58,7 +58,7 @@
 --                           first = {"min", "date"}, last = {"max", "date"}, d = {"distinct", "col"}}
 --                          A sum over no value is 0, a min or max is NULL. Sums are 128 bit.
 --       groups:rows_of(row, order?)  list of the rows of `tab` behind a group row, in `order`
---       groups:of()        the table that was grouped, with column `group` (n): rows back to groups
+--       groups:of()        the table that was grouped, with column `group#` (number of the group, from 0)
 --   tab:sort{"date", "-gross", "po_id"}    by value, text bytewise, NULL last; "-" = descending; stable
 --   tab:derive(name, op, …)        tab with one more column:
 --       "coalesce", colA, colB     · "sub", colA, colB (same type; NULL when either is) · "add", A, B

@@ -111,6 +111,9 @@ describe("the rules", function()
       assert.equal("", keys(find(invoice("1"), invoice("2", { entry_date = "2014-05-20" }), memo)))
       assert.equal("2|2014 exact medium 1200.50", keys(find(invoice("1"), invoice("2", { entry_date = "2014-05-20" }),
         invoice("3", { entry_date = "2014-05-21" }), memo)))
+      -- One that came on the same day is the one meant.
+      assert.equal("1|2014 exact medium 1200.50", keys(find(invoice("1"), invoice("2", { entry_date = "2014-05-10" }),
+        invoice("3", { entry_date = "2014-05-21" }), memo)))
       memo.gross = "-1200.49"
       assert.equal("1|2014 exact medium 1200.50", keys(find(invoice("1"), invoice("2"), memo)))
     end)
@@ -250,6 +253,10 @@ describe("the rules", function()
       assert.equal("M|P stock_out high 300.00", keys(find { sales_schedule = {
         { order_id = "S", line = "1", sched = "1", qty = "40", requested_date = "2014-10-05", promised_date = "2014-09-29" } } }))
     end)
+    it("is not overdue on the day itself", function()
+      assert.equal("M|P stock_out medium 300.00", keys(find { sales_schedule = {
+        { order_id = "S", line = "1", sched = "1", qty = "40", requested_date = "2014-09-30" } } }))
+    end)
     it("is silent without need", function()
       assert.equal("", keys(find(without_sales {})))
       assert.equal("", keys(find { delivery_line = { { delivery_id = "D", line = "1", order_id = "S", order_line = "1", qty = "40", actual_gi = "2014-09-20" } } }))
@@ -382,6 +389,11 @@ describe("the rules", function()
       r = find(tables { start_actual = "2014-09-22", finish_actual = "", actual_hours = "90" })
       assert.equal("W|2014-W39 overload high 370.20", keys(r))
       assert.equal("", keys(find(tables { start_actual = "2014-10-01", finish_actual = "2014-10-02" })))
+    end)
+    it("completes a week on its Monday after", function()
+      local t = tables()
+      assert.equal("", keys((run("PRD-005", t, { mode = "history" }, { as_of = "2014-09-21" })))) -- its Sunday
+      assert.equal("W|2014-W38 overload medium 123.40", keys((run("PRD-005", t, { mode = "history" }, { as_of = "2014-09-22" }))))
     end)
     it("knows the ISO year", function()
       local t = tables { start_actual = "2013-12-30", finish_actual = "2014-01-05", actual_hours = "50" }

@@ -129,6 +129,10 @@ describe("erp.table", function()
     assert.is_nil(po:where { { "po_id", "eq", "8" } }:row(1)["vendor.rating"])
     assert.equal("10 9 7", ids(t.purchase_order:only(t.vendor, { "vendor_id" }), "po_id"))
     assert.equal("8 6", ids(t.purchase_order:except(t.vendor, { "vendor_id" }), "po_id"))
+    -- vendor_id and kind are of different domains.
+    local two = t.purchase_order:derive("same", "text", "po_id", function(s) return s == "9" and "V2" or s == "10" and "V9" or "odd" end)
+    assert.equal("9", ids(two:where { { "vendor_id", "eq", { "same" } } }, "po_id"))
+    assert.equal("10 8 7", ids(two:where { { "vendor_id", "ne", { "same" } } }, "po_id"))
     -- po_id and line are of different domains.
     local other = t.purchase_order:derive("line", "text", "po_id", function(s) return s == "10" and "9" or nil end)
     assert.equal("10", ids(other:with("o", t.purchase_order, { po_id = "line" }):where { { "o.net_value", "eq", 100 } }, "po_id"))
