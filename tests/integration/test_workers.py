@@ -193,6 +193,40 @@ def test_a_killed_supervisor_takes_its_workers_along(mini):
     assert mini.get("/pid").status == 200
 
 
+def analysts(home):
+    """Pids of the analysts that run from this home: their environment has nothing else of ours."""
+    return [pid for pid in marked(f"KONTOR_HOME={home}".encode())
+            if b"analyst" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+
+
+def ask_and_leave(service, path):
+    """Send a request, wait for no answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port)
+    connection.request("GET", path)
+    return connection
+
+
+def test_an_analyst_ends_with_its_client_and_with_its_worker(mini, mini_home):
+    client = ask_and_leave(mini, "/analyst")
+    pid = eventually(lambda: analysts(mini_home), "an analyst runs")[0]
+    assert sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2"]
+    client.close()
+    eventually(lambda: not analysts(mini_home), "it ended with its client")
+
+    client = ask_and_leave(mini, "/analyst")
+    eventually(lambda: analysts(mini_home), "an analyst runs")
+    os.kill(pid_of(mini), signal.SIGKILL)
+    eventually(lambda: not analysts(mini_home), "it ended with its worker")
+    client.close()
+
+    client = ask_and_leave(mini, "/analyst")
+    eventually(lambda: analysts(mini_home), "an analyst runs")
+    mini.kill_supervisor()
+    eventually(lambda: not analysts(mini_home), "it ended with the service")
+    client.close()
+    mini.start()
+
+
 def test_usr1_reopens_the_logs(mini):
     log, moved = mini.tmp / "logs/app.log", mini.tmp / "logs/app.log.1"
     log.rename(moved)

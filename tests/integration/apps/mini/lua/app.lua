@@ -13,6 +13,12 @@ local routes = {
     task.sleep(tonumber(req.query) or 1)
     req:respond(200, {}, tostring(ffi.C.getpid()))
   end,
+  ["/analyst"] = function(req)
+    local child = assert(require("kt.analyst").start { job = { tables = {}, rules = {} } })
+    task.defer(function() child:close() end)
+    child:next()
+    child:next() -- comes never: until the client goes away
+  end,
   ["/block"] = function() while true do end end, -- a compiled loop: nothing in the process can stop it
 }
 
