@@ -186,3 +186,51 @@ def test_cancel(api, ended):
     assert (end["status"], end["stop_reason"]) == ("cancelled", "cancelled")
     assert api.send("POST", f"{BASE}/{run['execution_id']}/cancel", {}).status == 200
     assert api.ok("GET", f"{BASE}/{run['execution_id']}/result", want=(200,))["status"] == "cancelled"
+
+
+SLEEPER = """workflow {
+  name = "sleeper",
+  run = function(run, input)
+    progress(1, 2, "asleep soon")
+    time.sleep(input.seconds)
+    return { slept = input.seconds }
+  end,
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def sleeper(api):
+    """An instance of an agent that sleeps, in a project that waits one second for synchronous runs."""
+    api.ok("PUT", "/api/v1/master/scripts/agents%2Fsleeper%2Fworkflow.lua", {"source": SLEEPER}, want=(200,))
+    api.ok("POST", "/api/v1/master/agents", {"agent_id": "sleeper", "name": "Sleeper"}, want=(201,))
+    api.ok("POST", "/api/v1/master/projects", {"project_id": "sleepy", "project_name": "S", "customer_name": "S",
+                                               "settings": {"sync_wait_seconds": 1}}, want=(201,))
+    return api.ok("POST", "/api/v1/projects/sleepy/agent-instances", {"agent_id": "sleeper", "name": "S"})["instance_id"]
+
+
+def test_synchronous_but_too_long(api, sleeper):
+    base = "/api/v1/projects/sleepy/executions"
+    answer = api.post(base, {"instance_id": sleeper, "input_data": {"seconds": 3600}, "async_execution": False})
+    assert answer.status == 202 and answer.json["result"] is None, answer
+    run = answer.json["execution_id"]
+    assert api.get(f"{base}/{run}/result").status == 202
+    assert api.get(f"{base}/{run}/findings").status == 202
+    cancelled = api.send("POST", f"{base}/{run}/cancel", {"reason": "enough"})
+    assert cancelled.status in (200, 202), cancelled
+    end = api.wait_ended("sleepy", run)
+    assert (end["status"], end["stop_reason"]) == ("cancelled", "cancelled")
+
+
+def test_followed_live(api, sleeper):
+    """A follower that is there from the beginning gets every numbered event while the run goes on."""
+    base = "/api/v1/projects/sleepy/executions"
+    run = api.ok("POST", base, {"instance_id": sleeper, "input_data": {"seconds": 1}}, want=(202,))["execution_id"]
+    response, text = sse(api, f"{base}/{run}/events")
+    assert response.status == 200
+    numbered = [e for e in parse(text) if e[0]]
+    end = api.wait_ended("sleepy", run)
+    assert [int(e[0]) for e in numbered] == list(range(1, end["last_seq"] + 1))
+    names = [e[1] for e in numbered]
+    assert names[0] == "execution.started" and names[-1] == "execution.completed"
+    assert api.ok("GET", f"{base}/{run}/result")["output"] == {"slept": 1}
