@@ -20,6 +20,9 @@ static const char usage[] =
     "  kontor COMMAND --help   what the command takes\n"
     "  kontor --version\n"
     "\n"
+    "Commands: serve";
+static const char variables[] =
+    "\n\n"
     "Variables, read from the environment, else from .env in the working folder:\n";
 
 static const char serve_usage[] =
@@ -29,7 +32,13 @@ static const char serve_usage[] =
     "HUP starts a new set of workers and drains the old, USR1 reopens the logs.\n";
 
 static int help(FILE *to) {
+    struct kt_buf faults = KT_BUF_INIT;
     fputs(usage, to);
+    kt_config_load("/dev/null", &faults); /* for the place of the commands; faults are for a command */
+    kt_cmd_lua_names(to);
+    kt_buf_free(&faults);
+    kt_config_free();
+    fputs(variables, to);
     for (int i = 0; i < kt_config_count; i++)
         fprintf(to, "  %-24s %s\n", kt_config_vars[i].name, kt_config_vars[i].doc);
     return to == stdout ? 0 : 2;

@@ -6,6 +6,8 @@
 
 #include "bind/host.h"
 #include "cmd/cmd.h"
+#include "core/buf.h"
+#include "core/files.h"
 #include "core/home.h"
 #include "core/log.h"
 
@@ -19,6 +21,21 @@ static bool known(const char *home, const char *name) {
         return false;
     snprintf(path, sizeof path, "%s/lua/cli/%s.lua", home, name);
     return access(path, R_OK) == 0;
+}
+
+void kt_cmd_lua_names(FILE *to) {
+    struct kt_buf names = KT_BUF_INIT;
+    char path[4200];
+    int count;
+    const char *home = kt_home(NULL);
+    snprintf(path, sizeof path, "%s/lua/cli", home != NULL ? home : "");
+    if (home != NULL && kt_file_list(path, &names, &count, NULL) == 0)
+        for (const char *at = names.data; count-- > 0; at += strlen(at) + 1) {
+            int len = (int)strlen(at + 1) - 4;
+            if (at[0] == 'f' && len > 0 && strcmp(at + 1 + len, ".lua") == 0)
+                fprintf(to, " %.*s", len, at + 1);
+        }
+    kt_buf_free(&names);
 }
 
 int kt_cmd_lua(const char *name, int argc, char **argv) {

@@ -274,6 +274,7 @@ def test_commands_and_usage():
     assert run("no-such-command").returncode == 2
     assert run("../x").returncode == 2
     assert "KONTOR_LISTEN" in run("--help").stdout
+    assert {"serve", "analyze", "db", "test"} <= set(run("--help").stdout.split())
     assert run("serve", "--help").returncode == 0 and run("serve", "now").returncode == 2
     assert run("worker").returncode == 1
     assert run("analyst").returncode == 2
