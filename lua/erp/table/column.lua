@@ -103,18 +103,19 @@ local function decode(c, v)
   return v
 end
 
---- Value of row i (from 0) as Lua sees it; nil for NULL.
+--- Value of row i (from 0) as Lua sees it; nil for NULL. A recursion and not a loop: a loop in here
+--- would keep the loops of rules from being compiled.
 local function read(c, i)
-  while not c.p do
-    if c.fn then return c.fn(i) end
-    if c.missing then return decode(c, stored_default(c)) end
-    if c.idx ~= nil then
-      i = c.idx[i]
-      if i < 0 then return nil end
-    end
-    c = c.from
+  local p = c.p
+  if p then return decode(c, p[i]) end
+  if c.fn then return c.fn(i) end
+  if c.missing then return decode(c, stored_default(c)) end
+  local idx = c.idx
+  if idx ~= nil then
+    i = idx[i]
+    if i < 0 then return nil end
   end
-  return decode(c, c.p[i])
+  return read(c.from, i)
 end
 M.read = read
 

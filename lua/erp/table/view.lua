@@ -127,10 +127,10 @@ end
 function methods.each(t, order)
   local v = of(t)
   local rows = order and ordered(v, order) or v.sel
-  local i, n, f = -1, v.n, v.f
+  local i, n, mt = -1, v.n, row_mt(v.f)
   return function()
     i = i + 1
-    if i < n then return row_of(f, rows == nil and i or rows[i]) end
+    if i < n then return setmetatable({ rows == nil and i or rows[i] }, mt) end
   end
 end
 
