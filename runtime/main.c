@@ -31,6 +31,10 @@ static const char serve_usage[] =
     "Serves on KONTOR_LISTEN until TERM. Signals: TERM and INT drain and end (twice: at once),\n"
     "HUP starts a new set of workers and drains the old, USR1 reopens the logs.\n";
 
+static bool asks_help(const char *word) {
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0;
+}
+
 static int help(FILE *to) {
     struct kt_buf faults = KT_BUF_INIT;
     fputs(usage, to);
@@ -69,7 +73,7 @@ static int prepare(void) {
 
 static int run(const char *name, int argc, char **argv) {
     if (strcmp(name, "serve") == 0 && argc > 0) {
-        bool asked = strcmp(argv[0], "--help") == 0;
+        bool asked = asks_help(argv[0]);
         fputs(serve_usage, asked ? stdout : stderr);
         return asked ? 0 : 2;
     }
@@ -88,7 +92,7 @@ int main(int argc, char **argv) {
         puts("kontor " KT_VERSION);
         return 0;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
+    if (asks_help(argv[1]))
         return help(stdout);
     if (strcmp(argv[1], "analyst") == 0)
         return kt_cmd_analyst(argc - 2, argv + 2);

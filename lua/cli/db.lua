@@ -120,7 +120,7 @@ end
 ---@param args string[]
 ---@return integer exit code
 return function(args)
-  if args[1] == "--help" then
+  if args[1] == "--help" or args[1] == "-h" then
     io.stdout:write(USAGE)
     return 0
   end

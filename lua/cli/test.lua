@@ -116,6 +116,10 @@ local function run(files, filter)
 end
 
 return function(args)
+  if args[1] == "--help" or args[1] == "-h" then
+    io.stdout:write(USAGE)
+    return 0
+  end
   local files, filter = parse(args)
   if not files then
     io.stderr:write(USAGE)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import KONTOR, eventually, marked
+from conftest import KONTOR, ROOT, eventually, marked
 
 
 def pid_of(service):
@@ -274,7 +274,13 @@ def test_commands_and_usage():
     assert run("no-such-command").returncode == 2
     assert run("../x").returncode == 2
     assert "KONTOR_LISTEN" in run("--help").stdout
-    assert {"serve", "analyze", "db", "test"} <= set(run("--help").stdout.split())
+    assert run("-h").stdout == run("help").stdout == run("--help").stdout
+    commands = {path.stem for path in (ROOT / "lua/cli").glob("*.lua")} | {"serve"}
+    assert commands <= set(run("--help").stdout.split())
+    for name in commands:
+        for flag in ("--help", "-h"):
+            shown = run(name, flag)
+            assert (shown.returncode, shown.stderr) == (0, "") and f"usage: kontor {name}" in shown.stdout
     assert run("serve", "--help").returncode == 0 and run("serve", "now").returncode == 2
     assert run("worker").returncode == 1
     assert run("analyst").returncode == 2
