@@ -42,7 +42,7 @@ function M.error_doc(err)
     code = err.code or "internal",
     message = tostring(err.message or "the script failed"):sub(1, 4096),
     retryable = err.retryable == true,
-    where = where and { script = where.script, line = where.line } or nil,
+    where = where and { script = where.script, line = where.line ~= 0 and where.line or nil } or nil,
     details = type(err.details) == "table" and err.details or nil,
   }
 end

@@ -265,6 +265,7 @@ local function arm(self, seconds)
   task.detach(function()
     if not self.over and not self.ended:wait(seconds) and self.script then
       self.killed = true
+      self.killed_at = self.script:place()
       self.script:close()
       self.signal:signal()
     end
@@ -407,6 +408,8 @@ function Run:drive()
     elseif event.status == "done" then
       outcome = { kind = self.stop and "stopped" or "done", value = event.value }
     else
+      -- Where a tail call has left no line, the file at least.
+      event.error.where = event.error.where or { script = self.path }
       outcome = { kind = self.stop and "stopped" or "error", error = event.error }
     end
   until outcome

@@ -120,14 +120,16 @@ local function ended_of(this, outcome)
     if output == json.null then
       output = nil
     end
+    -- Where the script was when it had to end.
+    stop.error.where = stop.error.where or this.killed_at or outcome.error and outcome.error.where
     return { status = stop.status, stop_reason = stop.stop_reason, error = stop.status ~= "cancelled" and stop.error
       or nil, output = output, partial = output ~= nil }
   end
   local err = outcome.error or { code = "internal", message = "the run ended without a word" }
+  -- A code deadline_exceeded is not the run's own deadline here, that is a stop.
   return {
-    status = err.code == "deadline_exceeded" and "timed_out" or "failed",
-    stop_reason = outcome.nondeterministic and "nondeterministic"
-      or err.code == "deadline_exceeded" and "deadline" or "error",
+    status = "failed",
+    stop_reason = outcome.nondeterministic and "nondeterministic" or "error",
     error = err,
     output = partial,
     partial = partial ~= nil,

@@ -12,6 +12,7 @@
  *     | {status="done", value=blob, steps=} | {status="error", error=…, steps=} | nil, err
  *   run:answer(id, true, blob, now_ms?) | run:answer(id, false, error table, now_ms?) -> true
  *       | nil, err (no such open call)
+ *   run:place() -> {script, line} | nil    where it is just now
  *   run:close() ends it without a word
  *
  * err of a script: {code, message, retryable, where={script, line}?, details?}.
@@ -35,6 +36,14 @@ static const luaL_Reg script_modules[] = {{"json", luaopen_json}, {NULL, NULL}};
 
 /* Errors */
 
+static void push_place(lua_State *L, const struct kt_script_error *err) {
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, err->script);
+    lua_setfield(L, -2, "script");
+    lua_pushinteger(L, err->line);
+    lua_setfield(L, -2, "line");
+}
+
 static void push_script_error(lua_State *L, const struct kt_script_error *err) {
     lua_createtable(L, 0, 5);
     if (err->value.len != 0) { /* what the script raised: retryable, details… */
@@ -50,11 +59,7 @@ static void push_script_error(lua_State *L, const struct kt_script_error *err) {
     lua_setfield(L, -3, "retryable");
     lua_pop(L, 1);
     if (err->script[0] != '\0') {
-        lua_createtable(L, 0, 2);
-        lua_pushstring(L, err->script);
-        lua_setfield(L, -2, "script");
-        lua_pushinteger(L, err->line);
-        lua_setfield(L, -2, "line");
+        push_place(L, err);
         lua_setfield(L, -2, "where");
     }
     luaL_getmetatable(L, "kt.error");
@@ -333,6 +338,15 @@ static int l_answer(lua_State *L) {
     return 1;
 }
 
+static int l_place(lua_State *L) {
+    struct box *box = check_run(L);
+    struct kt_script_error place;
+    if (box->run == NULL || !kt_run_place(box->run, &place))
+        return 0;
+    push_place(L, &place);
+    return 1;
+}
+
 static int l_run_close(lua_State *L) {
     struct box *box = check_run(L);
     struct kt_run *run = box->run;
@@ -491,6 +505,7 @@ static const luaL_Reg vm_methods[] = {{"start", l_start},
                                       {NULL, NULL}};
 static const luaL_Reg run_methods[] = {{"next", l_next},
                                        {"answer", l_answer},
+                                       {"place", l_place},
                                        {"close", l_run_close},
                                        {"__gc", l_run_close},
                                        {NULL, NULL}};

@@ -4,28 +4,45 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* Bytes of the character at s, 0 when there is none. */
+static int character(const unsigned char *s, const unsigned char *end) {
+    unsigned char c = s[0];
+    if (c < 0x80)
+        return 1;
+    int more = c >= 0xc2 && c < 0xe0   ? 1
+               : c >= 0xe0 && c < 0xf0 ? 2
+               : c >= 0xf0 && c < 0xf5 ? 3
+                                       : 0;
+    if (more == 0 || end - s <= more)
+        return 0;
+    /* The second byte decides overlong forms, surrogates and the upper end. */
+    if ((c == 0xe0 && s[1] < 0xa0) || (c == 0xed && s[1] > 0x9f) || (c == 0xf0 && s[1] < 0x90) ||
+        (c == 0xf4 && s[1] > 0x8f))
+        return 0;
+    for (int i = 1; i <= more; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    return more + 1;
+}
 
 bool kt_utf8_valid(const char *text, size_t len) {
     const unsigned char *s = (const unsigned char *)text, *end = s + len;
-    while (s < end) {
-        unsigned char c = *s++;
-        if (c < 0x80)
-            continue;
-        int more = c >= 0xc2 && c < 0xe0   ? 1
-                   : c >= 0xe0 && c < 0xf0 ? 2
-                   : c >= 0xf0 && c < 0xf5 ? 3
-                                           : 0;
-        if (more == 0 || end - s < more)
+    for (int n; s < end; s += n)
+        if ((n = character(s, end)) == 0)
             return false;
-        /* The second byte decides overlong forms, surrogates and the upper end. */
-        if ((c == 0xe0 && s[0] < 0xa0) || (c == 0xed && s[0] > 0x9f) ||
-            (c == 0xf0 && s[0] < 0x90) || (c == 0xf4 && s[0] > 0x8f))
-            return false;
-        for (; more > 0; more--)
-            if ((*s++ & 0xc0) != 0x80)
-                return false;
-    }
     return true;
+}
+
+void kt_utf8_scrub(char *text) {
+    unsigned char *s = (unsigned char *)text, *end = s + strlen(text);
+    while (s < end) {
+        int n = character(s, end);
+        if (n == 0)
+            *s++ = '?';
+        s += n;
+    }
 }
 
 void kt_json_string(struct kt_buf *out, const char *s, size_t len) {

@@ -49,6 +49,33 @@ static void keep_result(lua_State *L, struct ending *e) {
     run->status = KT_RUN_FAILED;
 }
 
+static bool has_file(struct kt_script *script, const char *path) {
+    lua_State *L = script->vm->L;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->factories_ref);
+    bool found = false;
+    lua_pushnil(L);
+    while (lua_next(L, -2) != 0) {
+        found = strcmp(lua_tostring(L, -2), path) == 0;
+        lua_pop(L, found ? 2 : 1);
+        if (found)
+            break;
+    }
+    lua_pop(L, 1);
+    return found;
+}
+
+/* "FILE:12: …" as Lua begins its messages: the only trace of a line whose frame is gone, in a branch
+ * of parallel or behind a tail call. */
+static void place_of_message(struct kt_script *script, struct kt_script_error *err) {
+    char path[256];
+    int line, end = 0;
+    if (sscanf(err->message, "%255[^:\n]:%d:%n", path, &line, &end) != 2 || end == 0 || line <= 0 ||
+        !has_file(script, path))
+        return;
+    snprintf(err->script, sizeof err->script, "%s", path);
+    err->line = line;
+}
+
 /* The innermost line of the bundle that was executing. */
 static void find_place(lua_State *co, struct kt_script_error *err) {
     lua_Debug ar;
@@ -76,17 +103,25 @@ static const char *field(lua_State *L, const char *name) {
     return text;
 }
 
+/* What a script raises as its code reaches logs and callers: a name, or it is left out. */
+static bool is_code(const char *text) {
+    size_t len = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_");
+    return len > 0 && text[len] == '\0' && len < sizeof((struct kt_script_error *)0)->code;
+}
+
 static void keep_error(lua_State *L, struct ending *e) {
     struct kt_script_error *err = &e->run->error;
     const char *code = kt_code_name(e->err->code == KT_NO_MEMORY ? KT_MEMORY_LIMIT : e->err->code);
     kt_script_set_error(err, code, e->err->message, NULL, 0);
     find_place(e->co, err);
+    if (err->script[0] == '\0')
+        place_of_message(e->run->script, err);
     if (e->co == NULL || e->run->task->verdict.code != KT_OK || !lua_istable(e->co, -1))
         return;
     lua_xmove(e->co, L, 1);
     luaL_checkstack(L, KT_VALUE_STACK, "error");
     code = field(L, "code");
-    if (code != NULL)
+    if (code != NULL && is_code(code))
         snprintf(err->code, sizeof err->code, "%s", code);
     /* Details that are no JSON are left out: the code and the message are what counts. */
     if (kt_value_encode_max(L, -1, KT_SCRIPT_VALUE_MAX / 8, &err->value, NULL) != 0)
@@ -173,21 +208,6 @@ static int start(lua_State *L, void *ud) {
     return 0;
 }
 
-static bool has_file(struct kt_script *script, const char *path) {
-    lua_State *L = script->vm->L;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, script->factories_ref);
-    bool found = false;
-    lua_pushnil(L);
-    while (lua_next(L, -2) != 0) {
-        found = strcmp(lua_tostring(L, -2), path) == 0;
-        lua_pop(L, found ? 2 : 1);
-        if (found)
-            break;
-    }
-    lua_pop(L, 1);
-    return found;
-}
-
 struct kt_run *kt_run_start(struct kt_script *script, const struct kt_run_options *options,
                             void (*changed)(struct kt_run *run, void *ud), void *ud,
                             struct kt_error *err) {
@@ -268,6 +288,14 @@ int kt_run_answer(struct kt_run *run, int id, bool ok, const void *blob, size_t 
         kt_door_wake(run);
     }
     return 0;
+}
+
+bool kt_run_place(const struct kt_run *run, struct kt_script_error *place) {
+    place->message[0] = place->script[0] = '\0';
+    place->line = 0;
+    if (run->task != NULL)
+        find_place(run->task->co, place);
+    return place->script[0] != '\0';
 }
 
 void kt_run_free(struct kt_run *run) {

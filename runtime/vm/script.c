@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "vm/embed.h"
 #include "vm/hook.h"
 #include "vm/sandbox.h"
@@ -12,6 +13,7 @@ void kt_script_set_error(struct kt_script_error *err, const char *code, const ch
                          const char *script, int line) {
     snprintf(err->code, sizeof err->code, "%s", code);
     snprintf(err->message, sizeof err->message, "%s", message);
+    kt_utf8_scrub(err->message); /* a script may raise any bytes */
     snprintf(err->script, sizeof err->script, "%s", script != NULL ? script : "");
     err->line = line;
 }
@@ -65,10 +67,13 @@ static void add_factory(lua_State *L, struct build *b, const struct kt_source *f
         b->bad_source = true;
         luaL_error(L, "too large");
     }
-    compile(L, b, file, file->text, file->len);
+    bool marked = file->len >= 3 && memcmp(file->text, "\xEF\xBB\xBF", 3) == 0;
+    const char *source = file->text + (marked ? 3 : 0); /* editors put a byte order mark there */
+    size_t source_len = file->len - (marked ? 3 : 0);
+    compile(L, b, file, source, source_len);
     lua_pop(L, 1);
     lua_pushliteral(L, "return function(...) ");
-    lua_pushlstring(L, file->text, file->len);
+    lua_pushlstring(L, source, source_len);
     lua_pushliteral(L, "\nend");
     lua_concat(L, 3);
     size_t len;

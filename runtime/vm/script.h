@@ -120,6 +120,9 @@ void kt_door_calls_free(struct kt_door_call *calls);
  * time from then on (0: unchanged). KT_INVALID_ARGUMENT when no such call is open. */
 int kt_run_answer(struct kt_run *run, int id, bool ok, const void *blob, size_t len, int64_t now_ms,
                   struct kt_error *err);
+/* Where in the bundle the run is, into script and line of *place; false: it has ended, or is in no
+ * file of the bundle. */
+bool kt_run_place(const struct kt_run *run, struct kt_script_error *place);
 /* Ends the run if it has not ended (without a word to `changed`), and frees it. */
 void kt_run_free(struct kt_run *run);
 

@@ -59,6 +59,29 @@ describe("an execution", function()
     assert.same({ half = 1 }, doc.result.output)
   end)
 
+  it("survives whatever a script raises", function()
+    local project, instance, agent = support.project(table.concat({
+      'workflow { name = "raises", run = function(run, input)',
+      '  if input.prompt == "bytes" then error("caf\\233") end',
+      '  if input.prompt == "code" then error { code = "Not\\n a code", message = "caf\\233" } end',
+      '  if input.prompt == "deadline" then error { code = "deadline_exceeded", message = "mine" } end',
+      '  if input.prompt == "branch" then return parallel { function() error("here") end } end',
+      '  return require("nowhere")',
+      'end }' }, "\n"))
+    local path = "agents/" .. agent .. "/workflow.lua"
+    local function raised(prompt, code, message, line)
+      local doc = support.run(project, instance, { input_data = { prompt = prompt } })
+      assert.same({ "failed", "error", code }, { doc.status, doc.stop_reason, doc.error.code })
+      assert.truthy(doc.error.message:find(message, 1, true), doc.error.message)
+      assert.same({ script = path, line = line }, doc.error.where)
+    end
+    raised("bytes", "script_error", "caf?", 2)
+    raised("code", "script_error", "caf?", 3)
+    raised("deadline", "deadline_exceeded", "mine", 4)
+    raised("branch", "script_error", "here", 5)
+    raised("tail", "script_error", "nowhere", json.null)
+  end)
+
   it("shows a failed call as a structured error that a script can catch", function()
     local project, instance = support.project [[
       workflow { name = "calls", run = function()
@@ -170,6 +193,7 @@ describe("an execution", function()
     local busy, instance = support.project [[workflow { name = "busy", run = function() while true do end end }]]
     local doc = support.run(busy, instance, { timeout_seconds = 1 })
     assert.equal("timed_out", doc.status)
+    assert.equal(1, doc.error.where.line) -- where it computed
     local other, other_instance = support.project [[workflow { name = "x", run = function() return 1 end }]]
     local hog, hog_instance = support.project [[
       workflow { name = "hog", run = function() local t = {} while true do t[#t + 1] = ("x"):rep(1000) .. #t end end }
