@@ -4,6 +4,7 @@ local file = require "kt.file"
 local json = require "json"
 
 local calendar = require "erp.calendar"
+local describe = require "scripts.describe"
 local folder = require "erp.folder"
 local options = require "lib.options"
 local sweep = require "erp.sweep"
@@ -142,8 +143,7 @@ return function(args)
     as_of = values["as-of"], extract_date = extract_date, tables = tables, previous = previous,
     rule_deadline = rule_deadline }
   if not result then
-    local where = err.where and string.format("%s:%d: ", err.where.script, err.where.line) or ""
-    return fail(err.code == "validation_failed" and 2 or 1, where .. tostring(err.message))
+    return fail(err.code == "validation_failed" and 2 or 1, describe(err))
   end
   if values.report then
     local written

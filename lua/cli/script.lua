@@ -107,16 +107,19 @@ return function(args)
   end
   local source, err = read(options.file)
   if not source then
-    say(options.file, ": ", err.message or err.code)
+    say(err.message or err.code)
+    return 1
+  end
+  local line = registry.line_of_no_text(source)
+  if line then
+    say(options.file, ":", tostring(line), ": is not UTF-8 text")
     return 1
   end
   local pushed
   pushed, err = by_service(options, source)
   if not pushed and not err then pushed, err = by_store(options, source) end
   if not pushed then
-    local where = err.where
-    say(where and where.script and ("%s:%s: "):format(where.script, tostring(where.line)) or "",
-      err.message or err.code)
+    say(registry.describe(err))
     return 1
   end
   io.stdout:write(pushed.path, pushed.changed and " is now version " or " is already version ", tostring(pushed.version),

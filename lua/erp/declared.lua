@@ -34,12 +34,22 @@ local function check_rule(path, decl)
   return true
 end
 
+-- What a file is to declare, by where it lives: nothing else finds it there.
+local function kind_of(path)
+  local folder, name = path:match("^agents/.-([^/]+)/([^/]+)%.lua$")
+  if folder == "rules" then return "rule" end
+  if folder == "mappings" then return "mapping" end
+  return name == "workflow" and "workflow" or nil
+end
+
 --- Check what a script declared.
 ---@param path string
 ---@param decl table as kt.script.check gives it: kind and fields, functions replaced by true
 ---@return boolean? ok
 ---@return table? err script_error
 function M.check(path, decl)
+  local kind = kind_of(path)
+  if kind and decl.kind ~= kind then return fault(path, "a file of this name declares a %s, not a %s", kind, decl.kind or "lib") end
   if decl.kind == "rule" then return check_rule(path, decl) end
   if decl.kind == "mapping" then
     local ok, err = mapping.check(decl)

@@ -21,9 +21,7 @@ local pushed_type = T.object("Script", {
 -- A script that is refused is the client's fault, with its place.
 local function refused(err)
   if err.code ~= "script_error" then return err end
-  local where = err.where or {}
-  return problem.err("script_error", ("%s:%s: %s"):format(where.script or "?", tostring(where.line or "?"), err.message),
-    {errors = {{pointer = "/source", code = "invalid", message = err.message}}})
+  return problem.err("script_error", registry.describe(err), {errors = {{pointer = "/source", code = "invalid", message = err.message}}})
 end
 
 local function push(ctx)

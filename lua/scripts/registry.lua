@@ -10,11 +10,13 @@ local bundle = require "scripts.bundle"
 local clock = require "kt.clock"
 local crypto = require "kt.crypto"
 local declared = require "erp.declared"
+local describe = require "scripts.describe"
 local places = require "engine.places"
 local script = require "kt.script"
+local template = require "template"
 local value = require "value"
 
-local M = {}
+local M = { describe = describe }
 
 --- Bytes of one source.
 M.SOURCE_BYTES = 256 * 1024
@@ -66,6 +68,23 @@ end
 
 local function is_lua(path)
   return path:sub(-4) == ".lua"
+end
+
+--- The first line that is not text; nil when all are.
+---@param source string
+---@return integer? line
+function M.line_of_no_text(source)
+  if value.is_text(source) and not source:find("%z") then
+    return nil
+  end
+  local number = 0
+  for line in (source .. "\n"):gmatch("([^\n]*)\n") do
+    number = number + 1
+    if line:find("%z") or not value.is_text(line) then
+      return number
+    end
+  end
+  return number
 end
 
 --- Heads whose path begins with one of the prefixes; all without.
@@ -220,7 +239,32 @@ function M.bundle_for(template)
   return loaded, err
 end
 
---- Check a set of scripts: every Lua file of it compiles and declares.
+--- The error of a script that was refused: whatever it raised, the fault is the script's.
+local function refused(path, err)
+  return { code = "script_error", message = err.message, retryable = false,
+    where = err.where or { script = path } }
+end
+
+local function check_lua(path, source, libs)
+  local declaration, err = script.check { path = path, source = source, libs = libs }
+  if not declaration then
+    return nil, refused(path, err)
+  end
+  local holds
+  holds, err = declared.check(path, declaration)
+  return holds and declaration, err
+end
+
+local function check_template(path, source)
+  local compiled, err = template.compile(source, path)
+  if compiled then
+    return { kind = "template" }
+  end
+  return nil, refused(path, { message = err.message,
+    where = { script = path, line = err.details and err.details.line } })
+end
+
+--- Check a set of scripts: every Lua file of it compiles and declares, every template compiles.
 ---@param files table<string, string>
 ---@return table<string, table>? declarations by path, table? err script_error with where
 local function check(files)
@@ -233,18 +277,16 @@ local function check(files)
   end
   table.sort(paths)
   for _, path in ipairs(paths) do
+    local err
     if is_lua(path) then
-      local declaration, err = script.check { path = path, source = files[path], libs = libs }
-      local holds
-      if declaration then
-        holds, err = declared.check(path, declaration)
-      end
-      if not holds then
-        return nil, err
-      end
-      declarations[path] = declaration
+      declarations[path], err = check_lua(path, files[path], libs)
+    elseif path:sub(-3) == ".j2" then
+      declarations[path], err = check_template(path, files[path])
     else
       declarations[path] = { kind = "template" }
+    end
+    if err then
+      return nil, err
     end
   end
   return declarations
@@ -284,8 +326,10 @@ function M.activate(changes, who, seeded)
       return invalid("a script's path is lower-case names joined by /: " .. path:sub(1, 100), "/path")
     elseif #source > M.SOURCE_BYTES then
       return invalid(path .. " has more than " .. M.SOURCE_BYTES .. " bytes", "/source")
-    elseif source:find("%z") then
-      return invalid(path .. " is not text", "/source")
+    end
+    local line = M.line_of_no_text(source)
+    if line then
+      return invalid(("%s:%d: is not UTF-8 text"):format(path, line), "/source")
     end
     groups[bundle.group(path) or ""] = true
     paths[#paths + 1] = path
@@ -321,6 +365,9 @@ function M.activate(changes, who, seeded)
     for i, path in ipairs(paths) do
       local head, source = heads[path], changes[path]
       local kind = decls[path].kind or "lib"
+      if head and head.kind ~= kind and head.kind ~= "lib" and head.kind ~= "template" then
+        return nil, refused(path, { message = ("declares a %s, %s is a %s"):format(kind, path, head.kind) })
+      end
       if head and head.sha256 == crypto.sha256(source) then
         pushed[i] = { path = path, kind = head.kind, version = head.version, sha256 = head.sha256,
           changed = false }

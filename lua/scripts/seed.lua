@@ -96,11 +96,7 @@ end
 ---@param path string
 ---@param err table
 function M.complain(path, err)
-  local where = err.where
-  log.error("scripts.refused", {
-    msg = (where and where.script and where.script .. ":" .. tostring(where.line) .. ": " or path .. ": ")
-      .. tostring(err.message),
-  })
+  log.error("scripts.refused", { msg = registry.describe(err, path) })
 end
 
 --- Development mode: a file that changes is pushed.

@@ -7,6 +7,7 @@
  *   value.parse_date(text) -> date | nil, err     RFC 3339, or a day alone
  *   value.int64("123") -> number within +-2^53, else a boxed int64; also takes a number
  *   value.binary(bytes) -> binary (#b, tostring: the bytes)
+ *   value.is_text(s) -> are these bytes UTF-8?
  *   value.type(v) -> "date" | "int64" | "binary" | "null" | type(v)
  *   value.doc(table) -> BSON document  value.doc_decode(bytes) -> table
  *   value.view{ {from, to=from, as="nano_usd"?, sub=view?}, … } -> view, for store reads; made
@@ -21,6 +22,7 @@
 
 #include "bind/bind.h"
 #include "core/clock.h"
+#include "core/json.h"
 
 static int l_encode(lua_State *L) {
     struct kt_error err;
@@ -258,12 +260,20 @@ static int l_view(lua_State *L) {
     return 1;
 }
 
+static int l_is_text(lua_State *L) {
+    size_t len;
+    const char *s = luaL_checklstring(L, 1, &len);
+    lua_pushboolean(L, kt_utf8_valid(s, len));
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
     {"encode", l_encode},     {"decode", l_decode}, {"json", l_json},
     {"hash", l_hash},         {"doc", l_doc},       {"doc_decode", l_doc_decode},
     {"doc_json", l_doc_json}, {"date", l_date},     {"parse_date", l_parse_date},
     {"int64", l_int64},       {"binary", l_binary}, {"type", l_type},
-    {"view", l_view},         {NULL, NULL}};
+    {"view", l_view},         {"is_text", l_is_text},
+    {NULL, NULL}};
 
 int luaopen_value(lua_State *L) {
     luaL_newmetatable(L, "kt.view");

@@ -59,6 +59,12 @@ describe("the registry of scripts", function()
       { "workflow { name = 'x' }\nworkflow { name = 'y' }", 1 },
       { "local x = 1\nrequire 'agents/nowhere/lib'", 2 },
       { "\27LJ\2", nil },                                -- bytecode
+      { "return {}", nil }, { "", nil },                 -- declares nothing, a workflow is wanted here
+      { "mapping { name = 'm', tables = 'canonical' }", nil },
+      { "error { code = 'store_unavailable', message = 'm' }", 1 }, -- whatever it raises, it is at fault
+      { "while true do end", 1 },
+      { "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1e6) .. i end", 1 },
+      { "return require 'nowhere'", nil },               -- a tail call leaves no line
     }
     for _, case in ipairs(broken) do
       local pushed, err = registry.push(path, case[1], support.principal)
@@ -67,8 +73,37 @@ describe("the registry of scripts", function()
       assert.equal(path, err.where.script)
       if case[2] then assert.equal(case[2], err.where.line) end
     end
+    for source, line in pairs { ["return {}\n-- caf\233"] = 2, ["\n\nreturn {} \0"] = 3 } do
+      local _, err = registry.push(at .. "lib/x.lua", source, support.principal)
+      assert.equal("validation_failed", err.code)
+      assert.equal(("%slib/x.lua:%d: is not UTF-8 text"):format(at, line), err.message)
+    end
+    local _, err = registry.push(at .. "p.j2", "a\n{{ y | nofilter }}\n", support.principal)
+    assert.same({ "script_error", { script = at .. "p.j2", line = 2 } }, { err.code, err.where })
     assert.equal(1, master:find_one("kt_m_scripts", { _id = path }).version)
     assert.equal(before, master:find_one("kt_m_counters", { _id = "scripts" }).value)
+  end)
+
+  it("keeps the kind of what is there", function()
+    local at = fresh()
+    assert(registry.push(at .. "main.lua", GOOD, support.principal))
+    local _, err = registry.push(at .. "main.lua", "return {}", support.principal)
+    assert.matches("is a workflow", err.message)
+    assert(registry.push(at .. "later.lua", "return {}", support.principal)) -- a lib may become something
+    assert(registry.push(at .. "later.lua", GOOD, support.principal))
+  end)
+
+  it("takes a byte order mark before the text", function()
+    assert(registry.push(fresh() .. "workflow.lua", "\239\187\191" .. GOOD, support.principal))
+  end)
+
+  it("names the place once", function()
+    local where = { script = "a.lua", line = 3 }
+    assert.equal("a.lua:3: no", registry.describe { message = "a.lua:3: no", where = where })
+    assert.equal("a.lua:3: no", registry.describe { message = "no", where = where })
+    assert.equal("a.lua: no", registry.describe { message = "no", where = { script = "a.lua", line = 0 } })
+    assert.equal("b.lua: no", registry.describe({ message = "no" }, "b.lua"))
+    assert.equal("not_found", registry.describe { code = "not_found" })
   end)
 
   it("refuses a change that breaks another script of the agent", function()

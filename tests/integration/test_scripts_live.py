@@ -81,6 +81,13 @@ def test_the_command(make_service):
     assert code == 0 and "is already version 2" in out
     code, out, err = cli(service, "push", PATH, write(service, "local a = 1\nlocal b = = 2\n"))
     assert (code, out) == (1, "") and f"{PATH}:2:" in err
+    (service.tmp / "latin.lua").write_bytes(b"return {}\n-- caf\xe9\n")
+    code, out, err = cli(service, "push", PATH, str(service.tmp / "latin.lua"))
+    assert (code, out) == (1, "") and err == f"kontor script: {service.tmp}/latin.lua:2: is not UTF-8 text\n"
+    for source, place in (("return {}", ": "), ("while true do end", ":1: "), ("error{code='not_found'}", ":1: ")):
+        code, out, err = cli(service, "push", PATH, write(service, source))
+        assert (code, out) == (1, "") and err.startswith(f"kontor script: {PATH}{place}"), err
+        assert err.count(PATH) == 1
     code, _, err = cli(service, "push", "../x.lua", write(service, "return 1"))
     assert code == 1 and "path" in err
     for args in ((), ("push",), ("push", PATH), ("pull", PATH, "x"), ("push", PATH, "x", "--what")):
