@@ -15,6 +15,8 @@ local M = {}
 
 local GIB = 2 ^ 30
 local SIGKILL, SIGXCPU = 9, 24
+-- Where a build with sanitizers reports to; the rest of our environment is no business of an analyst.
+local SANITIZERS = { "ASAN_OPTIONS", "UBSAN_OPTIONS" }
 
 local Child = {}
 Child.__index = Child
@@ -29,10 +31,12 @@ local function spawn(self)
   job.rules, job.done = json.array(self.rules), json.array(self.done)
   local text, err = json.encode(job)
   if not text then return nil, err end
+  local env = { KONTOR_HOME = config.home(), LC_ALL = "C.UTF-8" }
+  for _, name in ipairs(SANITIZERS) do env[name] = os.getenv(name) end
   self.child, err = proc.spawn {
     argv = { config.program(), "analyst", "--memory", string.format("%.0f", self.memory), "--cpu",
       string.format("%.0f", self.cpu) },
-    env = { KONTOR_HOME = config.home(), LC_ALL = "C.UTF-8" },
+    env = env,
     line_max = 16 * 2 ^ 20,
     stdin = text,
   }

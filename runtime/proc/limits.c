@@ -27,10 +27,10 @@ int kt_limits_apply(size_t memory, unsigned cpu_seconds, struct kt_error *err) {
     if (rc == 0)
         rc = limit(RLIMIT_NOFILE, 64, 64, err);
     if (rc == 0)
-        rc = limit(RLIMIT_FSIZE, 0, 0, err);
-    if (rc == 0)
         rc = limit(RLIMIT_CORE, 0, 0, err);
-#ifndef KT_ASAN
+#ifndef KT_ASAN /* its shadow needs the address space, its reports are files */
+    if (rc == 0)
+        rc = limit(RLIMIT_FSIZE, 0, 0, err);
     if (rc == 0)
         rc = limit(RLIMIT_AS, memory, memory, err);
 #else

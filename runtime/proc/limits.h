@@ -8,7 +8,7 @@
 #include "core/err.h"
 
 /* Memory of the process in bytes, CPU seconds (SIGXCPU, then KILL); no core, no file may grow, 64
- * descriptors, no new privileges; dies with its parent. */
+ * descriptors, no new privileges; dies with its parent. Under ASan memory and files are free. */
 int kt_limits_apply(size_t memory, unsigned cpu_seconds, struct kt_error *err);
 /* Step 1, before any Lua: memory, clocks, reading, writing to open descriptors, opening files to
  * read. No sockets, no exec, no clone, no signals to others, no opening to write: EPERM. */

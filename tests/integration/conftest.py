@@ -152,6 +152,7 @@ class Service:
 
     def stop(self):
         """TERM, drained, exit code 0, nothing left."""
+        self.assert_unharmed()
         if self.process is None:
             return
         if self.process.poll() is None:
@@ -163,7 +164,16 @@ class Service:
                 pytest.fail("the service did not end:\n" + self.text()[-3000:])
             assert self.process.returncode == 0, self.text()[-3000:]
         self.process = None
+        self.assert_unharmed()
         self.assert_clean()
+
+    def assert_unharmed(self):
+        """No worker crashed (one that did is replaced, and the test might not notice), no sanitizer complained."""
+        ends = [e["msg"] for e in self.events("worker.ended")]
+        crashes = [f"signal {n.value}" for n in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)]
+        assert not set(ends) & {*crashes, "exit 99"}, ends  # 99: see tests/run
+        report = re.search(r"ERROR: \w+Sanitizer|runtime error:", self.text())
+        assert not report, self.text()[report.start():][:3000]
 
     def kill_all(self):
         for pid in marked(self.mark):
