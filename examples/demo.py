@@ -115,7 +115,7 @@ async def follow(base, execution_id):
 
 
 def money(amount):
-    return f"{decimal.Decimal(amount):,.2f}"
+    return f"{decimal.Decimal(amount):,}"  # with the decimals of its currency
 
 
 def print_report(report):
