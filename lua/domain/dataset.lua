@@ -5,9 +5,11 @@ local answer = require "http.answer"
 local audit = require "domain.audit"
 local clock = require "kt.clock"
 local commit = require "domain.commit"
+local erp = require "door.erp"
 local ids = require "domain.ids"
 local json = require "json"
 local problem = require "http.problem"
+local registry = require "scripts.registry"
 local schema = require "http.schema"
 local T = require "http.types"
 local value = require "value"
@@ -17,6 +19,7 @@ local M = {}
 local coll = "kt_p_datasets"
 local attempts = 5
 local max_tables = 200
+local max_errors = 100 -- of a table
 
 local cell_error = T.object("CellError", {
   {"line", T.int(0)}, {"column", T.str(), nullable = true}, {"code", T.str()}, {"message", T.str{max = 1000}},
@@ -69,6 +72,10 @@ function M.create(ctx)
   if n >= ctx.project.doc.quotas.datasets then
     return nil, problem.err("quota_exceeded", "The project's quota of datasets is used up.")
   end
+  local mapping
+  mapping, err = registry.mapping(body.mapping)
+  if err then return nil, err end
+  if not mapping then return nil, problem.field({pointer = "/mapping"}, "not_found", "does not exist") end
   local stored = schema.to_stored(ty, body)
   stored.tables, stored.bytes = json.array{}, 0
   if body.parent_id ~= json.null then
@@ -167,7 +174,37 @@ function M.put_table(ctx, entry)
   return nil, problem.err("conflict")
 end
 
----POST …/seal. Sealing a sealed dataset changes nothing.
+-- What the mapping makes of the tables, entered into them: rejected cells by line, duplicate rows.
+local function inspect(db, doc)
+  local files, err = registry.mapping(doc.mapping)
+  if not files then
+    return nil, err or problem.err("data_rejected", "There is no mapping " .. doc.mapping .. ".")
+  end
+  local inspected
+  inspected, err = erp.inspect(db, doc, files)
+  if not inspected then return nil, err end
+  local accounts = {}
+  for _, account in ipairs(inspected.tables) do accounts[account.name] = account end
+  for _, t in ipairs(doc.tables) do
+    local account = accounts[t.name]
+    if account then
+      t.duplicates, t.rejected, t.errors = account.duplicates, account.rejected, json.array{}
+      for i = 1, math.min(#account.errors, max_errors) do
+        local e = account.errors[i]
+        t.errors[i] = {line = e.line or 0, column = e.column, code = e.code, message = e.message}
+      end
+    end
+  end
+  local warnings = json.array(inspected.warnings)
+  for _, name in ipairs(inspected.ignored) do
+    warnings[#warnings + 1] = {code = "not_mapped", message = name .. ": the mapping " .. doc.mapping .. " does not read it"}
+  end
+  doc.warnings = warnings
+  return true
+end
+
+---POST …/seal: the tables are read once as an analysis would, so that what is wrong with them is
+---known before one runs. Sealing a sealed dataset changes nothing.
 ---@param ctx kontor.Context
 ---@return kontor.Answer|nil
 ---@return kontor.Error|nil
@@ -178,12 +215,16 @@ function M.seal(ctx)
     if not doc then return nil, err or problem.err("not_found") end
     if doc.status == "sealed" then return answer.text(200, schema.to_json(ty, doc)) end
     if doc.status ~= "open" then return nil, problem.err("invalid_state", "The dataset is " .. doc.status .. ".") end
+    local ok
+    ok, err = inspect(db, doc)
+    if not ok then return nil, err end
     doc.status, doc.sealed_at = "sealed", value.date(clock.now())
     local result = answer.text(200, schema.to_json(ty, doc))
     local done
     done, err = commit.run(ctx, db, {
       {op = "update", coll = coll, filter = {_id = doc._id, status = "open", revision = doc.revision},
-        update = {set = {status = "sealed", sealed_at = doc.sealed_at}, inc = {revision = 1}}, must_match = true},
+        update = {set = {status = "sealed", sealed_at = doc.sealed_at, tables = json.array(doc.tables),
+          warnings = doc.warnings}, inc = {revision = 1}}, must_match = true},
       audit.entry(ctx.principal, "dataset.seal", "dataset", doc._id, nil, ctx.req),
     }, result)
     if done then return done end

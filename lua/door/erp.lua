@@ -1,6 +1,8 @@
 --- The door's ERP calls: which data set, and the sweep over it.
 
+local clock = require "kt.clock"
 local config = require "kt.config"
+local crypto = require "kt.crypto"
 local file = require "kt.file"
 local json = require "json"
 local sweep = require "erp.sweep"
@@ -75,7 +77,7 @@ function M.clear_all()
   file.remove(M.folder())
 end
 
-local function fetch_tables(run, dataset, folder)
+local function fetch_tables(db, dataset, folder)
   local ok, err = file.mkdir(folder)
   if not ok then
     return nil, err
@@ -83,13 +85,30 @@ local function fetch_tables(run, dataset, folder)
   local tables = {}
   for i, t in ipairs(dataset.tables) do
     local path = folder .. "/" .. i .. "." .. t.format
-    ok, err = run.db:blob_to_file(t.sha256, path)
+    ok, err = db:blob_to_file(t.sha256, path)
     if not ok then
       return nil, err
     end
     tables[i] = { name = t.name, path = path, format = t.format, sha256 = t.sha256 }
   end
   return tables
+end
+
+--- Read a data set as an analysis would, before one does.
+---@param db table of the project
+---@param dataset table its document
+---@param files table<string, string> the mapping with its libs, by path
+---@return { tables: table[], ignored: string[], warnings: table[] }? inspected, table? err
+function M.inspect(db, dataset, files)
+  local folder = M.folder() .. "/" .. dataset._id .. "-" .. crypto.uuid7()
+  local inspected
+  local tables, err = fetch_tables(db, dataset, folder)
+  if tables then
+    inspected, err = sweep.inspect { bundle = files, mapping = dataset.mapping, tables = tables,
+      as_of = given(dataset.as_of) or clock.format(clock.now()):sub(1, 10) }
+  end
+  file.remove(folder)
+  return inspected, err
 end
 
 --- The report of the newest completed run of this instance with this mapping.
@@ -153,7 +172,7 @@ function M.sweep.run(call)
   end
   local folder = folder_of(run) .. "-" .. call.id
   local result
-  options.tables, err = fetch_tables(run, dataset, folder)
+  options.tables, err = fetch_tables(run.db, dataset, folder)
   if options.tables then
     result, err = sweep.run(options)
   end

@@ -208,6 +208,21 @@ local function data_warnings(got, as_of)
   return warnings
 end
 
+--- Load a data set through its mapping and run no rule: what of its cells and rows is wrong.
+---@param opts table as for M.run: bundle, mapping, tables, as_of?, load_deadline?, memory?
+---@return { tables: table[], ignored: string[], warnings: table[] }? inspected
+---@return table? err
+function M.inspect(opts)
+  local job, err = make_job(opts, M.catalog(opts.bundle), {})
+  if not job then return nil, err end
+  local next_message, close = messages(opts, job)
+  local got
+  got, err = collect(opts, next_message, 0, function() end)
+  close()
+  if not got then return nil, err end
+  return { tables = got.accounts, ignored = got.mapped.ignored, warnings = data_warnings(got) }
+end
+
 --- Run a sweep; see the head of this file.
 ---@param opts table
 ---@return erp.SweepResult? result

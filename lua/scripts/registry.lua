@@ -239,6 +239,29 @@ function M.bundle_for(template)
   return loaded, err
 end
 
+--- The mapping of a name and what it may use, as it is now: the first agent's, by path.
+---@param name string
+---@return table<string, string>? files source by path, nil without an error when there is none, table? err
+function M.mapping(name)
+  local heads, err = M.heads { "agents/" }
+  if not heads then
+    return nil, err
+  end
+  local agents = {}
+  for path in pairs(heads) do
+    local agent, found = path:match("^(agents/[^/]+/)mappings/(.+)%.lua$")
+    if found == name then
+      agents[#agents + 1] = agent
+    end
+  end
+  if #agents == 0 then
+    return nil
+  end
+  table.sort(agents)
+  heads, err = M.heads { agents[1] .. "mappings/", agents[1] .. "lib/", bundle.SHARED }
+  return heads and sources(hashes_of(heads)), err
+end
+
 --- The error of a script that was refused: whatever it raised, the fault is the script's.
 local function refused(path, err)
   return { code = "script_error", message = err.message, retryable = false,

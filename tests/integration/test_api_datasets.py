@@ -104,6 +104,23 @@ def test_sealed_for_ever(api, dataset):
     assert api.ok("POST", f"{BASE}/{dataset}/seal", {}, want=(200,)) == sealed == api.ok("GET", f"{BASE}/{dataset}")
 
 
+def test_sealing_tells_what_is_wrong_with_the_data(api, dataset):
+    """As an analysis would read it: bad cells by line and column, duplicate rows, tables nobody reads."""
+    api.upload(PROJECT, dataset, "invoice.csv", b"invoice_id,vendor_id,doc_date,gross\n"
+               b"1,V1,2026-01-10,10.00\n1,V1,2026-01-10,10.00\n2,V1,2026-02-30,5\n3,V1,2026-01-10,12o\n")
+    api.upload(PROJECT, dataset, "other.csv", CSV)
+    sealed = api.ok("POST", f"{BASE}/{dataset}/seal", {}, want=(200,))
+    invoice, other = sealed["tables"]
+    assert (invoice["rows"], invoice["duplicates"], invoice["rejected"]) == (4, 1, 2)
+    assert [(e["line"], e["column"], e["code"]) for e in invoice["errors"]] == [(4, "doc_date", "bad_date"), (5, "gross", "bad_number")]
+    assert (other["duplicates"], other["errors"]) == (None, [])
+    assert {w["code"] for w in sealed["warnings"]} == {"data_rejected", "dup_row", "not_mapped"}
+
+
+def test_the_mapping_must_exist(api):
+    check_problem(api.post(BASE, {"mapping": "nobody-wrote-it"}), 422, "validation_failed", fields={"/mapping": "not_found"})
+
+
 def test_append(api, dataset):
     api.upload(PROJECT, dataset, "a.csv", CSV)
     check_problem(api.post(BASE, {"parent_id": dataset}), 409, "dataset_open")
