@@ -84,13 +84,19 @@ static void count(uv_handle_t *handle, void *ud) {
     ++*(int *)ud;
 }
 
+enum { CLOSE_TURNS = 100, CLOSE_WAIT_MS = 3000, CLOSE_STEP_MS = 5 };
+
 int kt_host_close(struct kt_host *host) {
-    int left = 0;
+    int left = 0, waited = 0;
     kt_vm_free(host->vm);
     host->vm = NULL;
     kt_run_queue_free(&host->loop);
     int rc = UV_EBUSY;
-    for (int turn = 0; turn < 100 && rc != 0; turn++) {
+    for (int turn = 0; waited <= CLOSE_WAIT_MS && rc != 0; turn++) {
+        if (turn > CLOSE_TURNS) { /* a killed child dies when the system gets to it */
+            uv_sleep(CLOSE_STEP_MS);
+            waited += CLOSE_STEP_MS;
+        }
         uv_run(&host->loop, UV_RUN_NOWAIT);
         rc = uv_loop_close(&host->loop);
     }

@@ -23,6 +23,7 @@ int kt_host_open(struct kt_host *host, const char *home, struct kt_error *err);
  * or true, else 1. A failure of the task is *err, with the traceback's first lines. */
 int kt_host_run(struct kt_host *host, const char *source, const char *chunk_name, int argc,
                 char *const *argv, int *status, struct kt_error *err);
-/* Kills what is left, closes the state, lets the loop close its handles. Returns how many handles
- * were still open (0: clean); the loop is closed only then. Call it also after a failed open. */
+/* Kills what is left, closes the state, lets the loop close its handles: up to 3 s for what is on its
+ * way out, a killed child say. Returns how many handles were still open (0: clean); the loop is
+ * closed only then. Call it also after a failed open. */
 int kt_host_close(struct kt_host *host);
