@@ -35,7 +35,7 @@ local function spawn(self)
   for _, name in ipairs(SANITIZERS) do env[name] = os.getenv(name) end
   self.child, err = proc.spawn {
     argv = { config.program(), "analyst", "--memory", string.format("%.0f", self.memory), "--cpu",
-      string.format("%.0f", self.cpu) },
+      string.format("%.0f", self.cpu), "--parent", tostring(proc.pid()) },
     env = env,
     line_max = 16 * 2 ^ 20,
     stdin = text,

@@ -8,11 +8,13 @@
  *   child:stop(grace seconds)   TERM to its group, then KILL    child:pid() -> number
  *   child:status() -> {exit=code} | {signal=n} | nil while it runs
  *   child:close()               kill it and let go; also when the handle is collected
+ *   proc.pid() -> number        of this process
  *
  * Lines of stderr go to the log as event child.stderr, at most 100 in 10 seconds. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bind/bind.h"
 #include "core/clock.h"
@@ -362,7 +364,12 @@ static int l_close(lua_State *L) {
     return 0;
 }
 
-static const luaL_Reg functions[] = {{"spawn", l_spawn}, {NULL, NULL}};
+static int l_own_pid(lua_State *L) {
+    lua_pushinteger(L, getpid());
+    return 1;
+}
+
+static const luaL_Reg functions[] = {{"spawn", l_spawn}, {"pid", l_own_pid}, {NULL, NULL}};
 static const luaL_Reg methods[] = {
     {"next", l_next},     {"write", l_write}, {"close_stdin", l_close_stdin},
     {"stop", l_stop},     {"pid", l_pid},     {"status", l_status},

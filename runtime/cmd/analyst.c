@@ -65,9 +65,10 @@ int kt_cmd_analyst(int argc, char **argv) {
     struct kt_vm *vm = NULL;
     size_t memory = (size_t)option(argc, argv, "--memory");
     unsigned cpu = (unsigned)option(argc, argv, "--cpu");
+    pid_t parent = (pid_t)option(argc, argv, "--parent");
     int rc = -1;
-    if (memory == 0 || cpu == 0) {
-        fputs("kontor: analyst is started by the service, with --memory and --cpu\n", stderr);
+    if (memory == 0 || cpu == 0 || parent == 0) {
+        fputs("kontor: analyst is started by the service, with --memory, --cpu and --parent\n", stderr);
         return 2;
     }
     if (kt_config_load("/dev/null", &faults) != 0) {
@@ -76,7 +77,7 @@ int kt_cmd_analyst(int argc, char **argv) {
     }
     const char *home = kt_home(&err);
     struct call call = {home, &job, 1};
-    rc = home == NULL ? -1 : kt_limits_apply(memory, cpu, &err);
+    rc = home == NULL ? -1 : kt_limits_apply(memory, cpu, parent, &err);
     if (rc == 0)
         rc = kt_limits_no_world(&err);
     if (rc == 0)

@@ -22,7 +22,7 @@ static int limit(int what, rlim_t soft, rlim_t hard, struct kt_error *err) {
     return 0;
 }
 
-int kt_limits_apply(size_t memory, unsigned cpu_seconds, struct kt_error *err) {
+int kt_limits_apply(size_t memory, unsigned cpu_seconds, pid_t parent, struct kt_error *err) {
     int rc = limit(RLIMIT_CPU, cpu_seconds, cpu_seconds + 1, err);
     if (rc == 0)
         rc = limit(RLIMIT_NOFILE, 64, 64, err);
@@ -41,6 +41,8 @@ int kt_limits_apply(size_t memory, unsigned cpu_seconds, struct kt_error *err) {
     signal(SIGXFSZ, SIG_IGN); /* a write to a file fails instead of killing us without a word */
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
         return kt_fail(err, KT_INTERNAL, "prctl: %s", strerror(errno));
+    if (getppid() != parent) /* it died before we asked to be told */
+        return kt_fail(err, KT_CANCELLED, "the parent is gone");
     return 0;
 }
 

@@ -4,12 +4,14 @@
 #pragma once
 
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "core/err.h"
 
 /* Memory of the process in bytes, CPU seconds (SIGXCPU, then KILL); no core, no file may grow, 64
- * descriptors, no new privileges; dies with its parent. Under ASan memory and files are free. */
-int kt_limits_apply(size_t memory, unsigned cpu_seconds, struct kt_error *err);
+ * descriptors, no new privileges; dies with its parent, also with one that is gone already (parent:
+ * its pid). Under ASan memory and files are free. */
+int kt_limits_apply(size_t memory, unsigned cpu_seconds, pid_t parent, struct kt_error *err);
 /* Step 1, before any Lua: memory, clocks, reading, writing to open descriptors, opening files to
  * read. No sockets, no exec, no clone, no signals to others, no opening to write: EPERM. */
 int kt_limits_no_world(struct kt_error *err);

@@ -47,7 +47,7 @@ def job(folder, rules, tables):
 def kontor(folder, rules, tables):
     """{rule: ({key: (reason, amount, severity)}, ms)}, seconds in all."""
     began = time.monotonic()
-    child = subprocess.run([KONTOR, "analyst", "--memory", str(16 << 30), "--cpu", "600"], check=False,
+    child = subprocess.run([KONTOR, "analyst", "--memory", str(16 << 30), "--cpu", "600", "--parent", str(os.getpid())], check=False,
                            input=json.dumps(job(folder, rules, tables)), capture_output=True, text=True)
     seconds = time.monotonic() - began
     found = {rule: {} for rule in rules}

@@ -24,7 +24,7 @@ static int in_child(int (*fn)(void), int steps) {
     pid_t pid = fork();
     if (pid == 0) {
         struct kt_error err;
-        if (kt_limits_apply(MEMORY, 1, &err) != 0 || kt_limits_no_world(&err) != 0 ||
+        if (kt_limits_apply(MEMORY, 1, getppid(), &err) != 0 || kt_limits_no_world(&err) != 0 ||
             (steps == 2 && kt_limits_no_files(&err) != 0)) {
             fprintf(stderr, "%s\n", err.message);
             _exit(99);
