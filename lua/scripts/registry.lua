@@ -197,9 +197,9 @@ local function generation()
 end
 
 --- The bundle that a new run of this agent takes: its own scripts, the shared ones, its workflow.
----@param template table agent template, stored form
+---@param agent table agent template, stored form
 ---@return scripts.Bundle? bundle, table? err script_error when the workflow does not exist
-function M.bundle_for(template)
+function M.bundle_for(agent)
   local number, err = generation()
   if not number then
     return nil, err
@@ -207,21 +207,21 @@ function M.bundle_for(template)
   if number ~= current_generation then
     current, current_generation = {}, number
   end
-  local key = template._id .. "\n" .. template.workflow
+  local key = agent._id .. "\n" .. agent.workflow
   if current[key] then
     return M.load(current[key])
   end
-  local prefixes = { "agents/" .. template._id .. "/", bundle.SHARED }
-  local group = bundle.group(template.workflow)
+  local prefixes = { "agents/" .. agent._id .. "/", bundle.SHARED }
+  local group = bundle.group(agent.workflow)
   if group ~= prefixes[1] then
-    prefixes[3] = group or template.workflow
+    prefixes[3] = group or agent.workflow
   end
   local heads
   heads, err = M.heads(prefixes)
   if not heads then
     return nil, err
-  elseif not heads[template.workflow] then
-    return nil, { code = "script_error", message = "the workflow " .. template.workflow .. " does not exist",
+  elseif not heads[agent.workflow] then
+    return nil, { code = "script_error", message = "the workflow " .. agent.workflow .. " does not exist",
       retryable = false }
   end
   local text, sha256 = bundle.manifest(hashes_of(heads))
