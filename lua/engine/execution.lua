@@ -120,7 +120,7 @@ local function commit_and_start(project, principal, doc, pinned, options)
 end
 
 --- Accept an execution: it is in the store, with its audit entry, when this returns. With free
---- capacity it is born running, else queued; with a later run_at delayed. With async_execution
+--- capacity it is born running, else (also while this worker drains) queued; with a later run_at delayed. With async_execution
 --- false it is waited for, as long as the project's sync_wait_seconds.
 ---@param project kontor.Project
 ---@param principal kontor.Principal
@@ -129,9 +129,6 @@ end
 ---@return table? doc public form, table? err
 function M.accept(project, principal, body, options)
   options = options or {}
-  if queue.draining then
-    return fail("draining", "the service is stopping", { retryable = true })
-  end
   if project.doc.status ~= "active" then
     return fail(project.doc.status == "archived" and "archived" or "invalid_state",
       "the project is " .. project.doc.status)
