@@ -93,7 +93,7 @@ M.event = T.object("Event", {
 })
 
 M.finding = T.object("RunFinding", {
-  {"finding_id", T.str()}, {"rule_id", T.str()}, {"rule_version", T.any, nullable = true}, {"finding_key", T.str{max = 1000}}, {"category", T.str()},
+  {"finding_id", T.str()}, {"rule_id", T.str()}, {"rule_version", T.int(1), nullable = true}, {"finding_key", T.str{max = 1000}}, {"category", T.str()},
   {"reason", T.str()}, {"severity", T.enum{"critical", "high", "medium", "low"}}, {"impact", T.any},
   {"overlap_key", T.str{max = 1000}, nullable = true}, {"explanation", T.any}, {"evidence", T.any},
   {"input_hash", T.str(), nullable = true},

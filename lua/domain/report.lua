@@ -74,20 +74,16 @@ local function matching(report, query)
   return found
 end
 
--- The version of a rule is not in the report, but in the row of the finding, as long as this run is
--- the last that found it.
-local function add_rows(ctx, page)
-  local ids = {}
-  for i, f in ipairs(page) do ids[i] = f.finding_id end
-  if #ids == 0 then return true end
-  local rows, err = ctx.project.db:find("kt_p_findings", {{"_id", "in", ids}},
-    {limit = #ids, projection = {"rule_version", "last_execution_id"}})
-  if not rows then return nil, err end
-  local versions = {}
-  for _, row in ipairs(rows) do
-    if row.last_execution_id == ctx.params.execution_id then versions[row._id] = row.rule_version end
-  end
-  for _, f in ipairs(page) do f.rule_version = versions[f.finding_id] end
+-- The version of a rule is not in the report (`kontor analyze` knows none), but pinned by the run.
+local function add_versions(ctx, page)
+  local id, used = ctx.params.execution_id, {}
+  local run, err = ctx.project.db:find_one("kt_p_executions", {_id = id}, {projection = {"snapshot", "created_at"}})
+  if not run then return nil, err or problem.err("not_found") end
+  for _, f in ipairs(page) do used[f.rule_id] = true end
+  local versions
+  versions, err = findings.rule_versions(run, used)
+  if not versions then return nil, err end
+  for _, f in ipairs(page) do f.rule_version = versions[f.rule_id] end
   return true
 end
 
@@ -118,7 +114,7 @@ function M.findings(ctx, result_id)
     page[#page + 1] = f
   end
   local ok
-  ok, err = add_rows(ctx, page)
+  ok, err = add_versions(ctx, page)
   if not ok then return nil, err end
   for i, f in ipairs(page) do data[i] = schema.to_plain(execution.finding, f) end
   local next_cursor = first + limit < #found and cursor.seal({first + limit}, binding) or nil

@@ -3,6 +3,8 @@
 
 local crypto = require "kt.crypto"
 local json = require "json"
+local registry = require "scripts.registry"
+local sweep = require "erp.sweep"
 local task = require "kt.task"
 local value = require "value"
 
@@ -49,12 +51,37 @@ local function null_to_nil(v)
   return v
 end
 
+--- Versions of the rules that a run was accepted with. Yields.
+---@param doc table execution, with snapshot and created_at
+---@param ids table<string, any> the rule ids wanted, as keys
+---@return table<string, integer>? versions by rule id, table? err
+function M.rule_versions(doc, ids)
+  local versions = {}
+  if not next(ids) then
+    return versions
+  end
+  local bundle, err = registry.load(doc.snapshot.bundle)
+  if not bundle then
+    return nil, err
+  end
+  for id, path in pairs(sweep.catalog(bundle.files).rules) do
+    if ids[id] then
+      versions[id], err = registry.version_at(path, bundle.files[path], doc.created_at)
+      if err then
+        return nil, err
+      end
+    end
+  end
+  return versions
+end
+
 local function amount_of(finding)
   local impact = null_to_nil(finding.impact) or {}
   return null_to_nil(impact.amount_rc) or null_to_nil(impact.amount)
 end
 
-local function row_op(doc, at, rule, category, finding)
+local function row_op(doc, at, entry)
+  local rule, finding = entry.rule, entry.finding
   return {
     op = "update", coll = COLLECTION, upsert = true,
     filter = { _id = M.id(doc.instance_id, rule.rule_id, finding.finding_key) },
@@ -62,9 +89,9 @@ local function row_op(doc, at, rule, category, finding)
       set = {
         instance_id = doc.instance_id,
         rule_id = rule.rule_id,
-        rule_version = null_to_nil(finding.rule_version) or null_to_nil(rule.version) or json.null,
+        rule_version = entry.rule_version or json.null,
         finding_key = finding.finding_key,
-        category = category,
+        category = entry.category,
         reason = finding.reason,
         severity = finding.severity,
         severity_rank = RANK[finding.severity],
@@ -171,9 +198,18 @@ function M.of_report(db, doc, report, rows, at)
   if not rows then
     return found, {}
   end
+  local used, versions = {}, nil
+  for _, entry in ipairs(list) do
+    used[entry.rule.rule_id] = true
+  end
+  versions, err = M.rule_versions(doc, used)
+  if not versions then
+    return nil, err
+  end
   local ops = {}
   for i, entry in ipairs(worst(list)) do
-    ops[i] = row_op(doc, at, entry.rule, entry.category, entry.finding)
+    entry.rule_version = versions[entry.rule.rule_id]
+    ops[i] = row_op(doc, at, entry)
     if i % SLICE == 0 then
       task.yield()
     end

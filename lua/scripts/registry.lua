@@ -187,6 +187,19 @@ function M.load(sha256)
   return keep { sha256 = sha256, files = files }
 end
 
+--- The version that a script of a bundle had when the bundle was taken. Bundles name sources, not
+--- versions: of several versions with this source it is the last before `at`.
+---@param path string
+---@param source string
+---@param at userdata date when the run was accepted
+---@return integer? version nil without an error when the history does not have it, table? err
+function M.version_at(path, source, at)
+  local doc, err = places.master():find_one("kt_m_versions", {
+    { "_id", "prefix", "script/" .. path .. "/" }, { "created_at", "lte", at }, sha256 = crypto.sha256(source),
+  }, { sort = { { "version", -1 } }, projection = { "version" } })
+  return doc and doc.version, err
+end
+
 --- Counts the pushes: what was put together under the same number is still current.
 local function generation()
   local doc, err = places.master():find_one("kt_m_counters", { _id = "scripts" })

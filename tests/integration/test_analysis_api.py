@@ -108,6 +108,33 @@ def test_choices_of_a_run(service, instance, company):  # noqa: F811
     assert run["status"] == "failed" and "sap" in run["error"]["message"]
 
 
+def test_findings_name_the_version_of_their_rule(service, instance, company):  # noqa: F811
+    path = "agents/erp-exception-management/rules/PRO-001.lua"
+    source = (Path(__file__).resolve().parents[2] / path).read_text()
+
+    def push(text):
+        answer = service.request("PUT", "/api/v1/master/scripts/" + path.replace("/", "%2F"), {"source": text})
+        assert answer.status == 200, answer.body
+        return answer.json()["version"]
+
+    def versions(run):
+        page = service.get(f"{P}/executions/{run['execution_id']}/findings?limit=500").json()["data"]
+        return {rule: {f["rule_version"] for f in page if f["rule_id"] == rule} for rule in ("PRO-001", "INV-001")}
+
+    dataset = upload(service, company, "identity", "2025-06-30")
+    first, _ = analyse(service, instance, dataset_id=dataset)
+    assert versions(first) == {"PRO-001": {1}, "INV-001": {1}}
+    try:
+        assert push(source + "-- another\n") == 2
+        second, _ = analyse(service, instance, dataset_id=dataset)
+    finally:
+        assert push(source) == 3  # the first source again, under a new number
+    third, _ = analyse(service, instance, dataset_id=dataset)
+    # What later runs find again does not change the page of an earlier one.
+    assert [versions(run)["PRO-001"] for run in (first, second, third)] == [{1}, {2}, {3}]
+    assert versions(third)["INV-001"] == {1}
+
+
 def test_without_data_the_run_completes_and_says_so(service, tmp_path):  # noqa: F811
     instance = service.made("/api/v1/master/projects", {"project_id": "empty", "project_name": "P", "customer_name": "C"}) and \
         service.made("/api/v1/projects/empty/agent-instances", {"agent_id": "erp-exception-management", "name": "E"})["instance_id"]
