@@ -56,7 +56,8 @@ local function metrics_of(doc, run, now, found)
   local started = ms_of(doc.started_at)
   return {
     duration_ms = started and now - started or 0,
-    queued_ms = (started or now) - math.max(ms_of(doc.run_at) or 0, doc.created_at.ms),
+    -- Before its run_at it was not in the queue: one that is cancelled then has waited for nothing.
+    queued_ms = math.max(0, (started or now) - math.max(ms_of(doc.run_at) or 0, doc.created_at.ms)),
     steps = run and run.steps or 0,
     model_calls = 0,
     tool_calls = run and run.tool_calls or 0,
