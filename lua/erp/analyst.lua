@@ -58,7 +58,7 @@ local function load_rules(job, mapping)
     end
     if rule.decl then
       local params, why = R.params(rule.decl, by_rule[rule.rule_id] or {})
-      if not params then return failure("validation_failed", "%s: %s", rule.rule_id, why.message or tostring(why)) end
+      if not params then return nil, why end
       rule.params = params
     end
     rules[i] = rule
