@@ -15,6 +15,48 @@ long long kt_check_int(lua_State *L, int arg) {
     return (long long)d;
 }
 
+void kt_class(lua_State *L, const char *name, const luaL_Reg *methods) {
+    luaL_newmetatable(L, name);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}
+
+static int pool_gc(lua_State *L) {
+    struct kt_pool **held = lua_touserdata(L, 1);
+    kt_pool_free(*held);
+    *held = NULL;
+    return 0;
+}
+
+struct kt_pool *kt_bind_pool(lua_State *L, const char *name, int threads, int queue_max) {
+    struct kt_error err;
+    lua_pushfstring(L, "kt.pool.%s", name);
+    lua_pushvalue(L, -1);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    struct kt_pool **held = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    if (held == NULL) {
+        held = lua_newuserdata(L, sizeof *held);
+        *held = NULL;
+        if (luaL_newmetatable(L, "kt.pool")) {
+            lua_pushcfunction(L, pool_gc);
+            lua_setfield(L, -2, "__gc");
+        }
+        lua_setmetatable(L, -2);
+        *held = kt_pool_new(kt_vm_of(L)->loop, name, threads, queue_max, &err);
+        if (*held == NULL)
+            kt_raise(L, &err);
+        lua_pushvalue(L, -2);
+        lua_pushvalue(L, -2);
+        lua_rawset(L, LUA_REGISTRYINDEX);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return *held;
+}
+
 /* Push opts.<name>; false (and nothing pushed) when it is absent. */
 static bool push_opt(lua_State *L, int arg, const char *name, int type) {
     if (lua_isnoneornil(L, arg))

@@ -9,6 +9,7 @@
 #include "bind/modules.h"
 #include "core/buf.h"
 #include "core/err.h"
+#include "core/pool.h"
 #include "vm/op.h"
 #include "vm/task.h"
 #include "vm/value.h"
@@ -24,6 +25,13 @@ const char *kt_opt_string(lua_State *L, int arg, const char *name, const char *f
 
 /* The view that value.view made; raises. It lives as long as the process: any thread may use it. */
 const struct kt_view *kt_check_view(lua_State *L, int arg);
+
+/* Make the metatable `name` with these methods, its own __index; pushes nothing. */
+void kt_class(lua_State *L, const char *name, const luaL_Reg *methods);
+
+/* The pool `name` of this host state: made with the first call, freed with the state. Raises when
+ * it cannot be made. */
+struct kt_pool *kt_bind_pool(lua_State *L, const char *name, int threads, int queue_max);
 
 /* An empty buffer of the loop's thread, for text that is pushed before the function returns; what
  * raises in between loses nothing. */

@@ -239,9 +239,5 @@ static const luaL_Reg methods[] = {{"send", l_send},     {"close", l_close},
                                    {"__gc", l_ws_gc},    {NULL, NULL}};
 
 void kt_http_ws_class(lua_State *L) {
-    luaL_newmetatable(L, "kt.websocket");
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    kt_class(L, "kt.websocket", methods);
 }

@@ -19,8 +19,6 @@
 #include "core/files.h"
 #include "core/pool.h"
 
-#define POOL "kt.file.pool"       /* metatable */
-#define POOL_HELD "kt.file.pool.1" /* registry field */
 #define LOCK "kt.file.lock"
 #define THREADS 2
 #define QUEUE_MAX 256
@@ -130,32 +128,6 @@ static void file_free(struct kt_op *op) {
 
 static const struct kt_op_class file_class = {"file", sizeof(struct file_op), NULL, file_free};
 
-/* The state's pool, made with the first call; its __gc frees it with the state. */
-static struct kt_pool *pool_of(lua_State *L) {
-    struct kt_error err;
-    lua_getfield(L, LUA_REGISTRYINDEX, POOL_HELD);
-    struct kt_pool **held = lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    if (held != NULL)
-        return *held;
-    held = lua_newuserdata(L, sizeof *held);
-    *held = NULL;
-    luaL_getmetatable(L, POOL);
-    lua_setmetatable(L, -2);
-    *held = kt_pool_new(kt_vm_of(L)->loop, "file", THREADS, QUEUE_MAX, &err);
-    if (*held == NULL)
-        kt_raise(L, &err);
-    lua_setfield(L, LUA_REGISTRYINDEX, POOL_HELD);
-    return *held;
-}
-
-static int pool_gc(lua_State *L) {
-    struct kt_pool **held = lua_touserdata(L, 1);
-    kt_pool_free(*held);
-    *held = NULL;
-    return 0;
-}
-
 static char *copy(const char *bytes, size_t len) {
     char *to = malloc(len + 1);
     if (to != NULL) {
@@ -170,7 +142,7 @@ static int start(lua_State *L, enum what what, const char *bytes, size_t len) {
     size_t path_len;
     const char *path = luaL_checklstring(L, 1, &path_len);
     luaL_argcheck(L, path_len > 0 && strlen(path) == path_len, 1, "a path without NUL bytes");
-    struct kt_pool *pool = pool_of(L);
+    struct kt_pool *pool = kt_bind_pool(L, "file", THREADS, QUEUE_MAX);
     struct file_op *f = kt_op_new(L, &file_class);
     f->what = what;
     f->len = len;
@@ -248,14 +220,7 @@ static const luaL_Reg functions[] = {
 static const luaL_Reg lock_methods[] = {{"release", l_release}, {"__gc", l_release}, {NULL, NULL}};
 
 int luaopen_kt_file(lua_State *L) {
-    luaL_newmetatable(L, POOL);
-    lua_pushcfunction(L, pool_gc);
-    lua_setfield(L, -2, "__gc");
-    luaL_newmetatable(L, LOCK);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    luaL_setfuncs(L, lock_methods, 0);
-    lua_pop(L, 2);
+    kt_class(L, LOCK, lock_methods);
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     return 1;

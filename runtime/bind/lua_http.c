@@ -246,11 +246,7 @@ static const luaL_Reg methods[] = {{"drain", l_drain},
 int luaopen_kt_http(lua_State *L) {
     kt_http_request_class(L);
     kt_http_ws_class(L);
-    luaL_newmetatable(L, "kt.http.server");
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    kt_class(L, "kt.http.server", methods);
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     return 1;

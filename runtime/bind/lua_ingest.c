@@ -18,8 +18,6 @@
 #include "core/pool.h"
 #include "table/ingest.h"
 
-#define POOL "kt.ingest.pool"
-#define POOL_HELD "kt.ingest.pool.1" /* registry field */
 #define SINK "kt.ingest.sink"
 #define THREADS 2
 #define QUEUE_MAX 256
@@ -127,32 +125,6 @@ static void ingest_free(struct kt_op *op) {
 static const struct kt_op_class ingest_class = {"ingest", sizeof(struct ingest_op), NULL,
                                                 ingest_free};
 
-/* The state's pool, made with the first sink; its __gc frees it with the state. */
-static struct kt_pool *pool_of(lua_State *L) {
-    struct kt_error err;
-    lua_getfield(L, LUA_REGISTRYINDEX, POOL_HELD);
-    struct kt_pool **held = lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    if (held != NULL)
-        return *held;
-    held = lua_newuserdata(L, sizeof *held);
-    *held = NULL;
-    luaL_getmetatable(L, POOL);
-    lua_setmetatable(L, -2);
-    *held = kt_pool_new(kt_vm_of(L)->loop, "ingest", THREADS, QUEUE_MAX, &err);
-    if (*held == NULL)
-        kt_raise(L, &err);
-    lua_setfield(L, LUA_REGISTRYINDEX, POOL_HELD);
-    return *held;
-}
-
-static int pool_gc(lua_State *L) {
-    struct kt_pool **held = lua_touserdata(L, 1);
-    kt_pool_free(*held);
-    *held = NULL;
-    return 0;
-}
-
 static int l_open(lua_State *L) {
     static const char *const formats[] = {"csv", "ndjson", NULL};
     struct kt_error err;
@@ -164,7 +136,7 @@ static int l_open(lua_State *L) {
     luaL_argcheck(L, max >= 0 && max < 9007199254740992.0, 1, "max_bytes is out of range");
     lua_getfield(L, 1, "format");
     enum kt_format format = (enum kt_format)luaL_checkoption(L, -1, "csv", formats);
-    pool_of(L);
+    kt_bind_pool(L, "ingest", THREADS, QUEUE_MAX);
     struct sink **held = lua_newuserdata(L, sizeof *held);
     *held = NULL;
     luaL_getmetatable(L, SINK);
@@ -190,7 +162,7 @@ static int start(lua_State *L, const char *bytes, size_t len) {
                                            : "broken: an error came before");
         return kt_push_error(L, &err);
     }
-    struct kt_pool *pool = pool_of(L);
+    struct kt_pool *pool = kt_bind_pool(L, "ingest", THREADS, QUEUE_MAX);
     struct ingest_op *o = kt_op_new(L, &ingest_class);
     o->sink = s;
     s->holders++;
@@ -238,14 +210,7 @@ static const luaL_Reg methods[] = {
     {"write", l_write}, {"finish", l_finish}, {"abort", l_abort}, {"__gc", l_abort}, {NULL, NULL}};
 
 int luaopen_kt_ingest(lua_State *L) {
-    luaL_newmetatable(L, POOL);
-    lua_pushcfunction(L, pool_gc);
-    lua_setfield(L, -2, "__gc");
-    luaL_newmetatable(L, SINK);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    luaL_setfuncs(L, methods, 0);
-    lua_pop(L, 2);
+    kt_class(L, SINK, methods);
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     return 1;

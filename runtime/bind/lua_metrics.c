@@ -125,11 +125,7 @@ static const luaL_Reg methods[] = {
 };
 
 int luaopen_kt_metrics(lua_State *L) {
-    luaL_newmetatable(L, METRIC);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    luaL_setfuncs(L, methods, 0);
-    lua_pop(L, 1);
+    kt_class(L, METRIC, methods);
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     return 1;

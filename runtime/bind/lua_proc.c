@@ -377,11 +377,7 @@ static const luaL_Reg methods[] = {
 };
 
 int luaopen_kt_proc(lua_State *L) {
-    luaL_newmetatable(L, CHILD);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    luaL_setfuncs(L, methods, 0);
-    lua_pop(L, 1);
+    kt_class(L, CHILD, methods);
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     return 1;

@@ -510,17 +510,9 @@ static const luaL_Reg run_methods[] = {{"next", l_next},
                                        {"__gc", l_run_close},
                                        {NULL, NULL}};
 
-static void class(lua_State *L, const char *name, const luaL_Reg *methods) {
-    luaL_newmetatable(L, name);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
-}
-
 int luaopen_kt_script(lua_State *L) {
-    class(L, "kt.script_vm", vm_methods);
-    class(L, "kt.script_run", run_methods);
+    kt_class(L, "kt.script_vm", vm_methods);
+    kt_class(L, "kt.script_run", run_methods);
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     return 1;

@@ -423,17 +423,9 @@ static const luaL_Reg task_methods[] = {
     {"join", l_join}, {"cancel", l_cancel}, {"done", l_done}, {"__gc", l_task_gc}, {NULL, NULL}};
 static const luaL_Reg event_methods[] = {{"wait", l_wait}, {"signal", l_signal}, {NULL, NULL}};
 
-static void class(lua_State *L, const char *name, const luaL_Reg *methods) {
-    luaL_newmetatable(L, name);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
-}
-
 int luaopen_kt_task(lua_State *L) {
-    class(L, "kt.task", task_methods);
-    class(L, "kt.event", event_methods);
+    kt_class(L, "kt.task", task_methods);
+    kt_class(L, "kt.event", event_methods);
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     return 1;

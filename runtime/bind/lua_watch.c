@@ -78,11 +78,7 @@ static const luaL_Reg functions[] = {{"dir", l_dir}, {NULL, NULL}};
 static const luaL_Reg methods[] = {{"close", l_close}, {"__gc", l_close}, {NULL, NULL}};
 
 int luaopen_kt_watch(lua_State *L) {
-    luaL_newmetatable(L, WATCH);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, "__index");
-    luaL_setfuncs(L, methods, 0);
-    lua_pop(L, 1);
+    kt_class(L, WATCH, methods);
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     return 1;
