@@ -298,8 +298,7 @@ function Run:release()
   arm(self, M.RELEASE_SECONDS) -- it may compute and not wait
 end
 
---- Wait for an answer. `parked_at`: nothing is under way, the first call ends then.
-local function wait(self, parked_at)
+local function wait(self)
   while #self.ready == 0 do
     if self.writer.lost then
       return { kind = "lost" }
@@ -308,8 +307,9 @@ local function wait(self, parked_at)
     elseif self.releasing and not self.stop then
       return { kind = "released" }
     end
-    if parked_at then
-      return { kind = "parked", until_ms = parked_at }
+    local at = not self.stop and parked_until(self)
+    if at then
+      return { kind = "parked", until_ms = at }
     end
     local ok, err = self.signal:wait(3600)
     if not ok and err.code ~= "deadline_exceeded" then
@@ -320,16 +320,16 @@ local function wait(self, parked_at)
 end
 
 local function live(self)
-  -- A stopped run is not parked again: what it waits for is answered with the stop.
-  local parked_at = not self.stop and parked_until(self) or nil
-  if not parked_at then
-    for _, call in ipairs(open_calls(self)) do
-      if not call.started then
-        begin(self, call)
+  for _, call in ipairs(open_calls(self)) do
+    if not call.started then
+      local at = parked_until(self)
+      if at then
+        break
       end
+      begin(self, call)
     end
   end
-  local outcome = wait(self, parked_at)
+  local outcome = wait(self)
   if outcome then
     return outcome
   end
