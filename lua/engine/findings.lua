@@ -198,13 +198,13 @@ function M.of_report(db, doc, report, rows, at)
   if not rows then
     return found, {}
   end
-  local used, versions = {}, nil
+  local used = {}
   for _, entry in ipairs(list) do
     used[entry.rule.rule_id] = true
   end
-  versions, err = M.rule_versions(doc, used)
+  local versions, why = M.rule_versions(doc, used)
   if not versions then
-    return nil, err
+    return nil, why
   end
   local ops = {}
   for i, entry in ipairs(worst(list)) do

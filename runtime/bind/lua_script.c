@@ -178,8 +178,16 @@ struct next_op {
     kt_push_fn push;
 };
 
+/* The run was closed after the op was settled, before its task went on. */
+static int push_closed(lua_State *L) {
+    struct kt_error err;
+    kt_fail(&err, KT_CANCELLED, "run:next: the run was closed");
+    return kt_push_error(L, &err);
+}
+
 static int push_next(lua_State *L, struct kt_op *op) {
-    return push_event(L, ((struct next_op *)op)->box);
+    struct box *box = ((struct next_op *)op)->box;
+    return box->run == NULL ? push_closed(L) : push_event(L, box);
 }
 
 static void next_cancel(struct kt_op *op) {
@@ -425,6 +433,8 @@ static int push_checked(lua_State *L, struct kt_op *op) {
     struct box *box = ((struct next_op *)op)->box;
     struct kt_run *run = box->run;
     int n = 1;
+    if (run == NULL)
+        return push_closed(L);
     if (run->status == KT_RUN_DONE) {
         kt_value_push_blob(L, run->result.data, run->result.len);
     } else {

@@ -93,6 +93,21 @@ describe("kt.script", function()
     vm:close()
   end)
 
+  it("says that a run was closed under the task that was about to hear of its end", function()
+    local vm = assert(script.vm { files = { ["main.lua"] = workflow "return data.get('a', 'b')" } })
+    local run = assert(vm:start { path = "main.lua", seed = "s", now = 1 })
+    local call = assert(run:next()).calls[1]
+    local answers = {}
+    assert(run:answer(call.id, true, call.args))
+    local waiting = task.spawn(function() answers = { run:next() } end)
+    task.yield() -- the script has ended, its follower is woken but has not gone on
+    run:close()
+    assert(waiting:join() == nil)
+    assert.is_nil(answers[1])
+    assert.equal("cancelled", answers[2].code)
+    vm:close()
+  end)
+
   it("passes errors of calls as tables", function()
     local vm = assert(script.vm { files = { ["main.lua"] = workflow
       [[local ok, err = pcall(model.call, {}) return {err.code, err.retryable, err.details.n}]] } })
