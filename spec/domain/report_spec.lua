@@ -1,9 +1,15 @@
+local bundle = require "scripts.bundle"
+local config = require "kt.config"
+local crypto = require "kt.crypto"
 local cursor = require "http.cursor"
 local execution = require "domain.execution"
 local findings = require "engine.findings"
 local helper = require "domain.store_helper"
 local json = require "json"
+local places = require "engine.places"
 local report = require "domain.report"
+local store = require "kt.store"
+local value = require "value"
 
 local run_id = "exec_1_" .. ("a"):rep(32)
 
@@ -14,6 +20,17 @@ end
 
 describe("the findings of a run", function()
   local db, close
+
+  -- The run pinned a bundle with this script, which was then in its version 3.
+  local function pin_rule(path)
+    assert(store.create(config.get("MASTER_DATABASE_NAME")))
+    local master, source, at = places.master(), "-- a rule", value.date(1000)
+    local sha256 = crypto.sha256(source)
+    local manifest, bundle_sha256 = bundle.manifest{[path] = sha256}
+    assert(master:insert("kt_m_script_versions", {{_id = sha256, source = source}, {_id = bundle_sha256, source = manifest}}))
+    assert(master:insert("kt_m_versions", {_id = ("script/%s/3"):format(path), version = 3, sha256 = sha256, created_at = at}))
+    assert(db:insert("kt_p_executions", {_id = run_id, snapshot = {bundle = bundle_sha256}, created_at = value.date(2000)}))
+  end
 
   setup(function()
     cursor.set_key("k")
@@ -27,8 +44,7 @@ describe("the findings of a run", function()
     local blob = assert(db:blob_put(json.encode(doc)))
     assert(db:insert("kt_p_results", {_id = run_id .. ":1", instance_id = "inst_1",
       report = {sha256 = blob.sha256, bytes = blob.bytes, media_type = "application/json"}}))
-    assert(db:insert("kt_p_findings", {_id = findings.id("inst_1", "IMT-007", "c"), rule_version = 3, last_execution_id = run_id}))
-    assert(db:insert("kt_p_findings", {_id = findings.id("inst_1", "IMT-007", "d"), rule_version = 4, last_execution_id = "another"}))
+    pin_rule "agents/erp/rules/IMT-007.lua"
   end)
   teardown(function() close() end)
 
@@ -63,12 +79,13 @@ describe("the findings of a run", function()
     assert.equal("a", keys)
     assert.equal(json.null, doc.page.next_cursor)
   end)
-  it("carry every field, the rule's version where this run is the last", function()
+  it("carry every field, and the version of the rule that the run pinned", function()
     local _, doc = page{}
     for _, f in ipairs(execution.finding.fields) do assert.is_not_nil(doc.data[1][f[1]], f[1]) end
     assert.equal("h2", doc.data[1].input_hash)
     assert.equal(3, doc.data[1].rule_version)
-    assert.equal(json.null, doc.data[2].rule_version)
+    assert.equal("b", doc.data[3].finding_key)
+    assert.equal(json.null, doc.data[3].rule_version)
     assert.equal(findings.id("inst_1", "IMT-007", "c"), doc.data[1].finding_id)
   end)
 end)
