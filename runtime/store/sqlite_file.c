@@ -370,6 +370,14 @@ int sq_create(struct kt_engine *engine, const char *name, struct kt_error *err) 
             goto out;
         }
     }
+    /* Made by us first: SQLite would leave it to the umask who may read it, also of -wal and -shm. */
+    int fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        rc = kt_fail(err, errno == ENOSPC || errno == EDQUOT ? KT_STORAGE_FULL : KT_STORE_UNAVAILABLE,
+                     "%s: %s", temp, strerror(errno));
+        goto out;
+    }
+    close(fd);
     c = sq_conn_open(f, temp, true, err);
     if (c == NULL) {
         rc = err ? -(int)err->code : -KT_INTERNAL;

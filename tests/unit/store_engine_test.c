@@ -500,6 +500,19 @@ static void without_wal(void **state) {
     assert_int_equal(count_all(engine, "db", "c"), 3);
 }
 
+static void files_are_ours_alone(void **state) {
+    static const char *const names[] = {"db.db", "db.db-wal", "db.db-shm", "db.db.lock"};
+    char path[128];
+    struct stat st;
+    (void)state;
+    assert_int_equal(insert(engine, "db", "c", "{\"_id\":1}"), 0);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 077, 0);
+    }
+}
+
 static void symbolic_links(void **state) {
     char from[128], to[128];
     (void)state;
@@ -515,6 +528,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(batch_isolates),      CASE(failed_fsync),  CASE(damaged_file), CASE(few_handles),
         CASE(replaced_below_us),   CASE(two_processes), CASE(uses_indexes), CASE(long_keys),
-        CASE(deadline_and_cancel), CASE(checkpoints),   CASE(without_wal),  CASE(symbolic_links)};
+        CASE(deadline_and_cancel), CASE(checkpoints),   CASE(without_wal),  CASE(symbolic_links),
+        CASE(files_are_ours_alone)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
