@@ -14,6 +14,9 @@ local M = {}
 
 local count_max = 100000
 
+local connections = metrics.gauge("kontor_store_connections", "Connections to the store of this worker.", {})
+local open_projects = metrics.gauge("kontor_store_open_projects", "Databases of projects that are open in this worker.", {})
+
 -- Set by app.lua: version, state ("starting", "ready", "draining"), worker, runs (how many now).
 M.state = {version = "0", status = "starting", worker = "0", runs = function() return 0 end}
 
@@ -65,6 +68,17 @@ end
 ---GET /health.
 function M.health() return answer.doc(200, json.ordered({status = "ok", version = M.state.version}, {"status", "version"})) end
 
+-- Databases of projects that are open: all but the master's.
+local function projects_open(stats) return math.max(0, stats.open_databases - 1) end
+
+---GET /metrics: what is counted, and how the store stands now.
+function M.metrics()
+  local stats = store.stats()
+  connections:set({}, stats.connections)
+  open_projects:set({}, projects_open(stats))
+  return answer.text(200, metrics.render(), {["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"})
+end
+
 ---GET /ready.
 function M.ready()
   local checked = ask_store()
@@ -88,7 +102,7 @@ function M.master()
   return answer.doc(status == "down" and 503 or 200, json.ordered({
     status = status, version = M.state.version,
     store = {engine = stats.engine, ok = checked.ok, ms = checked.ms, connections = stats.connections,
-      connections_max = json.null, open_projects = math.max(0, stats.open_databases - 1),
+      connections_max = json.null, open_projects = projects_open(stats),
       queue = stats.queue},
     counts = counts,
     workers = json.array{{worker = M.state.worker, runs = M.state.runs(), loop_lag_ms = loop_lag_ms()}},

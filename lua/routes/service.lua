@@ -3,7 +3,6 @@
 local answer = require "http.answer"
 local health = require "domain.health"
 local json = require "json"
-local metrics = require "kt.metrics"
 local openapi = require "http.openapi"
 
 local document -- made at the first request: the routes do not change while a worker lives
@@ -16,9 +15,7 @@ return {
     handler = health.ready},
   {method = "GET", path = "/metrics", operation_id = "getMetrics", role = "admin", summary = "Metrics for Prometheus",
     produces = {"text/plain"}, answers = {[200] = {doc = "Text format 0.0.4", media = {"text/plain"}}},
-    handler = function()
-      return answer.text(200, metrics.render(), {["Content-Type"] = "text/plain; version=0.0.4; charset=utf-8"})
-    end},
+    handler = health.metrics},
   {method = "GET", path = "/openapi.json", operation_id = "getOpenapi", role = "any", summary = "This document",
     answers = {[200] = {doc = "OpenAPI 3.1", media = {"application/json"}}},
     handler = function()

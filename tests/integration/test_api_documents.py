@@ -211,4 +211,6 @@ def test_health(api):
     assert api.ok("GET", "/ready", want=(200,))["status"] == "ready"
     assert api.ok("GET", "/health", want=(200,))["status"] == "ok"
     text = api.get("/metrics").body.decode()
+    for name in ("connections", "open_projects"):
+        assert re.search(rf"^kontor_store_{name} [1-9]", text, re.M), name
     assert re.search(r'^kontor_http_requests_total\{.*route="/api/v1/master/projects".*\} [1-9]', text, re.M)
