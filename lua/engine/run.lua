@@ -298,7 +298,8 @@ function Run:release()
   arm(self, M.RELEASE_SECONDS) -- it may compute and not wait
 end
 
-local function wait(self)
+--- Wait for an answer. `parked_at`: nothing is under way, the first call ends then.
+local function wait(self, parked_at)
   while #self.ready == 0 do
     if self.writer.lost then
       return { kind = "lost" }
@@ -307,9 +308,8 @@ local function wait(self)
     elseif self.releasing and not self.stop then
       return { kind = "released" }
     end
-    local at = not self.stop and parked_until(self)
-    if at then
-      return { kind = "parked", until_ms = at }
+    if parked_at then
+      return { kind = "parked", until_ms = parked_at }
     end
     local ok, err = self.signal:wait(3600)
     if not ok and err.code ~= "deadline_exceeded" then
@@ -320,16 +320,16 @@ local function wait(self)
 end
 
 local function live(self)
-  for _, call in ipairs(open_calls(self)) do
-    if not call.started then
-      local at = parked_until(self)
-      if at then
-        break
+  -- A stopped run is not parked again: what it waits for is answered with the stop.
+  local parked_at = not self.stop and parked_until(self) or nil
+  if not parked_at then
+    for _, call in ipairs(open_calls(self)) do
+      if not call.started then
+        begin(self, call)
       end
-      begin(self, call)
     end
   end
-  local outcome = wait(self)
+  local outcome = wait(self, parked_at)
   if outcome then
     return outcome
   end
@@ -389,9 +389,7 @@ function Run:drive()
     local event
     event, err = script:next()
     local answer = answers[next_answer]
-    if self.killed then
-      outcome = { kind = self.stop and "stopped" or "released" }
-    elseif not event then
+    if not event then
       outcome = { kind = "error", error = err }
     elseif event.status == "calls" then
       take(self, event.calls, answer ~= nil)
@@ -411,6 +409,10 @@ function Run:drive()
       -- Where a tail call has left no line, the file at least.
       event.error.where = event.error.where or { script = self.path }
       outcome = { kind = self.stop and "stopped" or "error", error = event.error }
+    end
+    -- Closed while the script ran, or while one of its answers was on its way to the store.
+    if self.killed and not (outcome and outcome.kind == "lost") then
+      outcome = { kind = self.stop and "stopped" or "released" }
     end
   until outcome
   self.script = nil

@@ -30,9 +30,29 @@ workflow { name = "slow", run = function(run, input)
 end }
 """
 
+CATCHING = """
+workflow { name = "catching", run = function(run, input)
+  local ok, err = pcall(time.sleep, 600)
+  result.partial { caught = err.code }
+  error(err, 0)
+end }
+"""
+
 
 def waiting(engine, execution):
     return engine.execution(execution)["status"] == "waiting"
+
+
+def test_a_run_that_was_given_up_ends_at_its_timeout(make_service):
+    engine = Engine(make_service().start().port)
+    instance = engine.make_agent("catching", CATCHING)
+    execution = engine.start(instance, timeout_seconds=2)["execution_id"]
+    eventually(lambda: waiting(engine, execution), "the run gives up its coroutine")
+    doc = engine.ended(execution)
+    assert (doc["status"], doc["stop_reason"]) == ("timed_out", "deadline"), doc
+    # Its sleep failed, it was not shot when the time for that had passed too.
+    result, _ = engine.check_ended(doc)
+    assert result["partial"] and result["output"] == {"caught": "deadline_exceeded"}, result
 
 
 def test_a_sleeping_run_survives_its_service(make_service):
