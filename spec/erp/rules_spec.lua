@@ -1,65 +1,8 @@
 -- The four rules on small tables: what fires, and each trap of their FP lines that must not.
-local R = require "erp.rule"
-local T = require "erp.table"
-local file = require "kt.file"
-local schema = require "erp.schema"
-local script = require "erp.script"
-
-local home = package.path:match("([^;]*)/lua/%?%.lua")
-local agent = home .. "/agents/erp-exception-management/"
+local helper = require "erp.rules_helper"
+local run, keys, explained = helper.run, helper.keys, helper.explained
 
 describe("the rules", function()
-  local libs, sources = {}, {}
-
-  setup(function()
-    for _, entry in ipairs(assert(file.list(agent .. "lib"))) do libs["lib/" .. entry.name] = assert(file.read(agent .. "lib/" .. entry.name)) end
-    for _, id in ipairs { "IMT-007", "INV-001", "PRD-005", "PRO-001" } do sources[id] = assert(file.read(agent .. "rules/" .. id .. ".lua")) end
-  end)
-
-  local function load(id) return assert(R.declare(assert(script.load("rules/" .. id .. ".lua", sources[id], "rule", libs)))) end
-
-  -- Run a rule over rows by table; columns = {table = {names}} when a provided column has no value.
-  local function run(id, tables, params, opts)
-    opts = opts or {}
-    local decl, ctx, built = load(id), T.context(), {}
-    for name, rows in pairs(tables) do
-      for _, row in ipairs(rows) do
-        if schema.tables[name].column.company_id and not row.company_id then row.company_id = "C1" end
-      end
-      built[name] = T.from_rows(schema.tables[name], rows, ctx)
-      assert.same({}, built[name].errors)
-    end
-    local data = T.set { ctx = ctx, tables = built, defs = schema.tables, as_of = opts.as_of or "2014-09-30", company_currency = "USD",
-      extract_date = opts.extract_date }
-    local p = assert(R.params(decl, params))
-    local result = R.run(decl, data, { params = p })
-    assert.is_nil(result.error)
-    return result, decl, p, data
-  end
-
-  local function keys(result)
-    local out = {}
-    for i, f in ipairs(result.findings) do out[i] = f.finding_key .. " " .. f.reason .. " " .. f.severity .. " " .. f.impact.amount end
-    return table.concat(out, "; ")
-  end
-
-  -- Every number and date of an explanation is in the evidence.
-  local function explained(result)
-    for _, f in ipairs(result.findings) do
-      local have = {}
-      local function note(v)
-        if type(v) == "table" then for _, x in pairs(v) do note(x) end
-        else for n in tostring(v):gmatch "[%d.-]+" do have[n] = true end end
-      end
-      note(f.evidence)
-      note(f.finding_key)
-      for n in f.explanation:gmatch "%d[%d.-]*" do
-        n = n:gsub("[.-]+$", "")
-        assert.truthy(have[n] or have["-" .. n] or f.finding_key:find(n, 1, true), f.explanation .. " | " .. n)
-      end
-    end
-  end
-
   describe("IMT-007", function()
     local function invoice(id, more)
       local row = { invoice_id = id, fiscal_year = "2014", vendor_id = "V1", reference = "R-1", doc_date = "2014-05-01", posting_date = "2014-05-02",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from analysis import RULES
 from api_fixtures import service, start_service  # noqa: F401
 from conftest import KONTOR
 
-RULES = ["IMT-007", "INV-001", "PRD-005", "PRO-001"]
 P = "/api/v1/projects/acme"
 
 

@@ -1,73 +1,16 @@
-"""kontor demo-data and kontor analyze: the generator's truth, AdventureWorks against SQL, bad input."""
-import csv
+"""kontor demo-data and kontor analyze: the generator's truth, the report, choices, bad input."""
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
 from collections import Counter, defaultdict
-from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
+from decimal import Decimal
 
-import duckdb
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-KONTOR = os.environ.get("KONTOR", str(ROOT / "build/kontor"))
-RULES = ["IMT-007", "INV-001", "PRD-005", "PRO-001"]
-CATEGORIES = ["financial", "procurement", "inventory", "order_fulfillment", "production", "invoice_matching"]
-
-
-def shared_data():
-    for folder in ROOT.parents:
-        if (folder / "shared/erp-data/adventureworks").is_dir():
-            return folder / "shared/erp-data"
-    return None
-
-
-ERP_DATA = shared_data()
-needs_data = pytest.mark.skipif(ERP_DATA is None, reason="../shared/erp-data is not here")
-
-
-def kontor(*args, code=0):
-    done = subprocess.run([KONTOR, *map(str, args)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done
-
-
-def demo(folder, *args):
-    kontor("demo-data", "--out", folder, *args)
-    return folder
-
-
-def analyze(folder, *args):
-    """The report, from its file."""
-    report = Path(folder) / ".." / f"report-{Path(folder).name}.json"
-    done = kontor("analyze", "--data", folder, "--report", report, *args)
-    return json.loads(report.read_text()), done.stdout
-
-
-def rows(path):
-    with open(path, newline="") as f:
-        return list(csv.DictReader(f))
-
-
-def write(path, header, *lines):
-    path.write_text("\n".join([header, *lines]) + "\n")
-
-
-def findings(report, rule_id=None):
-    return {(f["rule_id"], f["finding_key"]): f for c in report["categories"] for r in c["rules"] for f in r["findings"]
-            if rule_id in (None, f["rule_id"])}
-
-
-def coverage(report):
-    return {c["rule_id"]: c for c in report["data"]["coverage"]}
-
-
-def rule_of(report, rule_id):
-    return next(r for c in report["categories"] for r in c["rules"] if r["rule_id"] == rule_id)
+from analysis import CATEGORIES, RULES, analyze, coverage, demo, findings, kontor, rows, rule_of, write
+from conftest import KONTOR, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -374,107 +317,3 @@ def test_broken_csv_is_named(tmp_path, content, named):
 def test_a_run_without_key_date_is_refused(tmp_path):
     write(tmp_path / "invoice.csv", INVOICES, "1,2025,C,V1,R1,2025-01-01,USD,100.00,posted")
     assert "as_of" in kontor("analyze", "--data", tmp_path, code=2).stderr
-
-
-# ── AdventureWorks, expectations in SQL from the rule text ──
-
-
-@pytest.fixture(scope="module")
-def adventureworks(tmp_path_factory):
-    if ERP_DATA is None:
-        pytest.skip("../shared/erp-data is not here")
-    path = tmp_path_factory.mktemp("aw") / "report.json"
-    text = kontor("analyze", "--data", ERP_DATA / "adventureworks", "--mapping", "adventureworks", "--report", path).stdout
-    db = duckdb.connect()
-    for file in (ERP_DATA / "adventureworks").glob("*.csv"):
-        db.execute(f"CREATE VIEW {file.stem} AS SELECT * FROM read_csv('{file}', all_varchar=true, header=true)")
-    return json.loads(path.read_text()), text, db
-
-
-def cents(value):
-    return Decimal(value).quantize(Decimal("0.01"), ROUND_HALF_UP)
-
-
-def band(amount):
-    return 0 if amount < 1000 else 1 if amount < 10000 else 2 if amount < 100000 else 3
-
-
-SEVERITY = ["low", "medium", "high", "critical"]
-
-
-@needs_data
-def test_adventureworks_says_what_it_could_not_evaluate(adventureworks):
-    report, text, _ = adventureworks
-    status = coverage(report)
-    assert report["as_of"] == "2014-09-30"
-    assert {r: c["status"] for r, c in status.items()} == {
-        "IMT-007": "not_evaluable", "INV-001": "ok", "PRD-005": "ok", "PRO-001": "partial"}
-    assert {n["reason"] for n in status["PRO-001"]["not_run"]} == {"deleted", "blocked", "not_approved", "role", "one_time"}
-    assert "IMT-007 not_evaluable" in text
-    assert {t["name"] for t in report["data"]["tables"]} == {
-        n + ".csv" for n in ("CurrencyRate", "Location", "Product", "ProductInventory", "ProductVendor", "PurchaseOrderDetail",
-                             "PurchaseOrderHeader", "Vendor", "WorkOrder", "WorkOrderRouting")}
-
-
-@needs_data
-def test_adventureworks_pro_001(adventureworks):
-    report, _, db = adventureworks
-    want = {}
-    for po, value, known in db.execute("""
-            SELECT h.PurchaseOrderID, coalesce((SELECT sum(CAST(d.LineTotal AS DECIMAL(38,4))) FROM PurchaseOrderDetail d
-                       WHERE d.PurchaseOrderID = h.PurchaseOrderID), CAST(h.SubTotal AS DECIMAL(38,4))), v.ActiveFlag IS NOT NULL
-            FROM PurchaseOrderHeader h LEFT JOIN Vendor v ON v.BusinessEntityID = h.VendorID
-            WHERE CAST(h.OrderDate AS DATE) <= DATE '2014-09-30' AND (v.ActiveFlag IS NULL OR v.ActiveFlag <> '1')""").fetchall():
-        level = band(value) - (1 if known else 0)
-        want[po] = ("current_status" if known else "unknown", SEVERITY[max(1, level)], cents(value))
-    got = {key: (f["reason"], f["severity"], Decimal(f["impact"]["amount"])) for (_, key), f in findings(report, "PRO-001").items()}
-    assert got == want
-    total = db.execute("SELECT count(*) FROM PurchaseOrderHeader").fetchone()[0]
-    assert coverage(report)["PRO-001"]["population"] == total
-
-
-@needs_data
-def test_adventureworks_inv_001(adventureworks):
-    report, _, db = adventureworks
-    want = {f"{product}|AW" for (product,) in db.execute("""
-        SELECT p.ProductID FROM Product p JOIN ProductInventory i ON i.ProductID = p.ProductID
-        WHERE (p.SellEndDate IS NULL OR CAST(p.SellEndDate AS DATE) > DATE '2014-09-30') AND CAST(p.ReorderPoint AS DECIMAL(18,4)) > 0
-        GROUP BY p.ProductID HAVING sum(CAST(i.Quantity AS DECIMAL(38,4))) <= 0""").fetchall()}
-    got = findings(report, "INV-001")
-    assert {key for _, key in got} == want
-    for finding in got.values():
-        assert (finding["severity"], Decimal(finding["impact"]["amount"])) == ("medium", 0)
-    population = db.execute("""SELECT count(DISTINCT p.ProductID) FROM Product p JOIN ProductInventory i ON i.ProductID = p.ProductID
-        WHERE p.SellEndDate IS NULL OR CAST(p.SellEndDate AS DATE) > DATE '2014-09-30'""").fetchone()[0]
-    assert coverage(report)["INV-001"]["population"] == population
-
-
-@needs_data
-def test_adventureworks_prd_005(adventureworks):
-    report, _, db = adventureworks
-    assert rule_of(report, "PRD-005")["params"]["mode"] == "history"
-    loads = db.execute("""
-        WITH op AS (
-            SELECT LocationID center, CAST(ActualStartDate AS DATE) s,
-                   coalesce(CAST(ActualEndDate AS DATE), DATE '2014-09-30') f,
-                   CAST(CAST(ActualResourceHrs AS DECIMAL(18,4)) * 10000 AS HUGEINT) h
-            FROM WorkOrderRouting WHERE ActualStartDate IS NOT NULL AND ActualResourceHrs IS NOT NULL
-              AND CAST(ActualStartDate AS DATE) <= DATE '2014-09-30'),
-        part AS (
-            SELECT center, h, date_diff('day', s, f) + 1 n, CAST(w AS DATE) monday,
-                   date_diff('day', greatest(s, CAST(w AS DATE)), least(f, CAST(w AS DATE) + 6)) + 1 AS inside
-            FROM op, unnest(generate_series(date_trunc('week', s), date_trunc('week', f), INTERVAL 7 DAY)) x(w)),
-        load AS (
-            SELECT center, monday, sum((2 * h * 100 * inside + n) // (2 * n)) micro FROM part
-            WHERE monday + 6 < DATE '2014-09-30' GROUP BY center, monday)
-        SELECT load.center, isoyear(monday), week(monday), micro, l.Availability, l.CostRate
-        FROM load JOIN Location l ON l.LocationID = load.center""").fetchall()
-    want = {}
-    for center, year, week, micro, capacity, rate in loads:
-        load, capacity = Decimal(int(micro)) / 1000000, Decimal(capacity)
-        if load > capacity:
-            level = "critical" if capacity == 0 or load > 2 * capacity else "high" if load * 2 > 3 * capacity else "medium"
-            want[f"{center}|{year:04d}-W{week:02d}"] = (level, cents((load - capacity) * Decimal(rate)))
-    assert want
-    got = {key: (f["severity"], Decimal(f["impact"]["amount"])) for (_, key), f in findings(report, "PRD-005").items()}
-    assert got == want

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis import RULES
 from conftest import KONTOR, ROOT
 
 AGENT = ROOT / "agents/erp-exception-management"
@@ -86,7 +87,7 @@ def test_ten_times_the_amounts(company, tmp_path):
         return [[str(Decimal(c) * 10) if i in at and c else c for i, c in enumerate(row)] for row in rows]
 
     big, _ = analyze(changed(folder, tmp_path / "big", tenfold), "--param", "PRO-001.one_time_limit=10000",
-                     *(arg for rule in ("IMT-007", "INV-001", "PRD-005", "PRO-001")
+                     *(arg for rule in RULES
                        for arg in ("--param", f"{rule}.sev_bands=[\"10000\",\"100000\",\"1000000\"]")))
     want = {k: (r, s, c, kind) for k, (r, s, _, c, kind) in facts(report).items()}
     assert {k: (r, s, c, kind) for k, (r, s, _, c, kind) in facts(big).items()} == want

@@ -1,4 +1,4 @@
-"""The four rules against SQL written from the rule text, on generated data: keys, reasons, amounts,
+"""The rules against SQL written from the rule text, on generated data: keys, reasons, amounts,
 severities, evidence. The data and the SQL are those of the benchmark (tests/bench/sweep.py)."""
 import decimal
 import sys

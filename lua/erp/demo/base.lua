@@ -98,4 +98,22 @@ function M.on_or_before(day)
   return day
 end
 
+-- Ids and shapes of the clean company -------------------------------------------------------------
+
+function M.vendor_id(v) return format("V%06d", v) end
+function M.material_id(m) return format("M%07d", m) end
+function M.customer_id(c) return format("C%06d", c) end
+
+--- Materials that a vendor has a price for.
+M.vendor_materials = 8
+
+--- Units of a box; 1 when the material is ordered in its base unit.
+function M.box(m) return m % 5 == 0 and 10 or 1 end
+
+--- The number of lines of document i: 3 on average, exactly for each pair.
+function M.line_count(draw, i)
+  local extra = draw(i - (i + 1) % 2, 1, 3)
+  return i % 2 == 1 and 3 + extra or 3 - extra
+end
+
 return M
