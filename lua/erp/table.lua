@@ -47,10 +47,14 @@
 --                          text column that names the first that does
 --   tab:need{"vendor_id", …}   rows where all are set; the others are counted as skipped
 --                          `no_<column>` of the first that is NULL. A missing column counts as NULL.
+--   tab:skip(reason, {cond, …})   rows for which no condition is true; the others are counted as skipped
 --   tab:with(alias, other, keys)   left join to at most one row of `other` (the first in its order):
 --                          other's columns are then `alias.column`. keys = {"vendor_id", …}, or
 --                          {vendor_id = "partner_id", …}: column of other = column of tab. NULL
 --                          equals nothing.
+--   tab:with(alias, other, keys, {at = "order_date", from = "valid_from", until_ = "valid_to"})   the same
+--                          to the row that is valid on that day of tab, the newest by `from`; both ends
+--                          count as inside, NULL is open
 --   tab:only(other, keys), tab:except(other, keys)   semi and anti join
 --   tab:group(keys, aggregates?)   Table of one row a distinct key (NULL = NULL), in order of first
 --                          appearance, with the key columns and one column an aggregate:
@@ -61,13 +65,16 @@
 --       groups:of()        the table that was grouped, with column `group#` (number of the group, from 0)
 --   tab:sort{"date", "-gross", "po_id"}    by value, text bytewise, NULL last; "-" = descending; stable
 --   tab:derive(name, op, …)        tab with one more column:
---       "coalesce", colA, colB     · "sub", colA, colB (same type; NULL when either is) · "add", A, B
+--       "coalesce", colA, colB (a sum and a number of a row go together)     · "sub", colA, colB (same type; NULL when either is) · "add", A, B
 --       "times", col, colB | Decimal   exact product (128 bit): limits that are a percentage are tested as
 --                                  column against column, a*100 > b*pct
 --       "plus", col, n             days or integer
 --       "norm", col                text in upper case, letters and digits only, leading zeros off ("" -> NULL)
 --       "iso_week", col            Monday of the date's week (date)
 --       "text", col, function(text) -> text | nil       called once a distinct value
+--       "by", {cols}, type, function(values…) -> value | nil      called once a distinct combination
+--       "quotient", colA, colB     A / B, scale 6; NULL when B is 0
+--       "round_to", col, unit      the nearest multiple of the amount in column `unit`, as an amount
 --       "const", type, value
 --   tab:fifo{by = {"order_id","line"}, order = {"date","sched"}, qty = "qty", used = "delivered.qty", as = "open"}
 --                          within each key, in order, `used` (one quantity a key, read at its first
@@ -77,6 +84,22 @@
 --                          (amount * days in the week / days, scale 6), and all columns of tab
 --   tab:to_base{qty = "open", material = "material_id", uom = "uom", as = "base_qty"}   rows without
 --                          conversion are dropped and counted as skipped `no_uom`
+--   tab:unit_price{price = "price", unit = "price_unit", material = "material_id", uom = "price_uom", as = "base_price"}
+--                          price of one base unit (scale 6); NULL where there is no conversion
+--   tab:trailing_mean{by = {"vendor_id"}, order = {"date","po_id"}, value = "price", other = "po_id", last = 5, least = 3, as = "mean"}
+--                          within each key, in order: mean (scale 6) of `value` over the last rows before this
+--                          one that have another `other`; NULL when there are fewer than `least`
+--   tab:windows{by = {"vendor_id"}, order = {"date","po_id"}, date = "date", days = 7, sum = "value", least = "limit",
+--               each = {cond, …}, as = "window"}
+--                          within each key, in order: windows of two rows or more, up to `days` after the
+--                          first, in which every row meets the conditions and the sum is at least the first
+--                          row's `least`. Tried from each row in turn that is in none. `as` numbers them,
+--                          NULL: in none
+--   tab:serve(supply, {by = {order_id = "order_id", order_line = "line"}, order = {"target"}, qty = "qty", limit = "target",
+--               supply_order = {"actual_gi"}, supply_qty = "qty", date = "actual_gi", filled = "filled", last = "last", late = "late"})
+--                          within each key (column of supply = column of tab) the rows of supply, in their
+--                          order, fill the rows of tab in theirs. Columns: filled, what came of qty; last, date
+--                          of the last supply taken; late, what came after `limit`
 --   tab:as_loaded()        the same rows with the facts as loaded (before 1.1 took them back)
 --   tab:each() / tab:each(order)   iterates rows: for row in tab:each() do … row.gross … row["vendor.name"]
 --   tab:row(i)             i-th row, from 1         tab:first(order?)    row | nil
@@ -127,7 +150,11 @@ local D = require "erp.table.decimal"
 local R = require "erp.table.raw"
 local B = require "erp.table.build"
 local data = require "erp.table.data"
-require "erp.table.group" -- joins and groups, as methods of a Table
+-- Methods of a Table.
+require "erp.table.group"
+require "erp.table.derive"
+require "erp.table.series"
+require "erp.table.units"
 
 local M = {}
 

@@ -8,6 +8,7 @@
 #include "table/group.h"
 #include "table/kernels.h"
 #include "table/raw.h"
+#include "table/series.h"
 #include "table/sort.h"
 #include "table/vec.h"
 
@@ -19,14 +20,14 @@ typedef void (*fn)(void);
 extern const fn kt_table_linked[];
 const fn kt_table_linked[] = {
     (fn)kt_dec_add,   (fn)kt_day_of, (fn)kt_dict_new, (fn)kt_cells_number, (fn)kt_raw_read,
-    (fn)kt_group_new, (fn)kt_k_and,  (fn)kt_k_sort,   (fn)kt_vec_alloc,
+    (fn)kt_group_new, (fn)kt_k_and,  (fn)kt_k_sort,   (fn)kt_vec_alloc,    (fn)kt_k_as_of,
 };
 
 /* Sizes that the FFI declarations are checked against, in their order. */
 const int32_t *kt_table_sizes(void) {
-    static const int32_t sizes[] = {sizeof(struct kt_dec), sizeof(struct kt_keycol),
+    static const int32_t sizes[] = {sizeof(struct kt_dec),   sizeof(struct kt_keycol),
                                     sizeof(struct kt_error), sizeof(struct kt_cell_error),
-                                    sizeof(struct kt_raw)};
+                                    sizeof(struct kt_raw),   sizeof(struct kt_k_supply)};
     return sizes;
 }
 

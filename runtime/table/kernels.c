@@ -129,6 +129,17 @@ void kt_k_cmp_col(uint8_t *mask, const void *a, int32_t width_a, int32_t scale_a
 #undef TEST
         return;
     }
+    if (width_a == 8 && width_b == 8 && scale_a == scale_b && plus == 0) {
+        const int64_t *x = a, *y = b;
+#define TEST(OP)                                                                                   \
+    for (int64_t i = 0; i < n; i++) {                                                              \
+        int64_t row = sel == NULL ? i : sel[i];                                                    \
+        mask[i] = (x[row] OP y[row]) & (x[row] != KT_NULL64) & (y[row] != KT_NULL64);              \
+    }
+        BY_OP(op, TEST)
+#undef TEST
+        return;
+    }
     struct kt_dec p = kt_dec_of(plus, scale_a);
     for (int64_t i = 0; i < n; i++) {
         int64_t row = sel == NULL ? i : sel[i];
@@ -250,6 +261,11 @@ void kt_k_coalesce(void *out, const void *a, const void *b, int32_t width, int64
         for (int64_t i = 0; i < n; i++)
             ((kt_i128 *)out)[i] = x[i] == KT_NULL128 ? y[i] : x[i];
     }
+}
+
+void kt_k_widen(kt_i128 *out, const int64_t *v, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        out[i] = v[i] == KT_NULL64 ? KT_NULL128 : v[i];
 }
 
 void kt_k_plus32(int32_t *out, const int32_t *v, int64_t n, int32_t plus) {

@@ -48,12 +48,14 @@ void kt_k_map64(int64_t *out, const int32_t *codes, const int64_t *map, int64_t 
 void kt_k_compose(int32_t *out, const int32_t *idx, const int32_t *sel, int64_t n);
 /* out[i] = first value that is not NULL. */
 void kt_k_coalesce(void *out, const void *a, const void *b, int32_t width, int64_t n);
+/* Numbers of a row as sums are. */
+void kt_k_widen(kt_i128 *out, const int64_t *v, int64_t n);
 void kt_k_plus32(int32_t *out, const int32_t *v, int64_t n, int32_t plus);
 void kt_k_monday(int32_t *out, const int32_t *day, int64_t n);
 /* out = a + sign * b at one scale, NULL when either is; -1 when one does not fit. */
 int32_t kt_k_add64(int64_t *out, const int64_t *a, const int64_t *b, int32_t sign, int64_t n);
-/* out = a * b (b NULL: the constant c), exact; its scale is the sum of both. NULL when either is; -1
- * when one does not fit. out may be a. */
+/* out = a * b (b NULL: the constant c), exact; its scale is the sum of both. NULL when either is;
+ * -1 when one does not fit. out may be a. */
 int32_t kt_k_times(kt_i128 *out, const void *a, int32_t width_a, const void *b, int32_t width_b,
                    const struct kt_dec *c, int64_t n);
 /* Counts values with bad[code] != 0, up to `max` rows of them into `rows`. */

@@ -155,14 +155,12 @@ end
 function services.factor(data)
   local conv = table_of(data, "uom_conv"):index { "material_id", "from_uom", "to_uom" }
   local base = table_of(data, "material"):index { "material_id" }
-  local no_base = not M.has(data, "material.base_uom")
   local function int(d) return K.to_int64(d, 4) end
   local function factor(material, uom)
     if uom == nil or uom == "" then return 1, 1 end
     local row = material ~= nil and base:get(material)
     local to = row and row.base_uom
-    -- Without base units in the data nothing says that the quantity is in another unit.
-    if no_base or uom == to then return 1, 1 end
+    if uom == to or not M.has(data, "material.base_uom") then return 1, 1 end
     if to == nil then return nil end
     for _, m in ipairs { material, "" } do
       local c = conv:get(m, uom, to)
@@ -244,6 +242,9 @@ function M.rule_view(data, run)
     end
   end
   run.factor = function(...) return service(data, "factor")(...) end
+  -- Without base units in the data nothing says that a quantity is in another unit.
+  run.plain_units = function() return not M.has(data, "material.base_uom") end
+  run.materials = function() return table_of(data, "material", run) end
   local fixed = {
     as_of = data.as_of, currency_cc = data.currency_cc, currency_rc = data.currency_rc,
     decimal = D.decimal, iso = D.iso, week = D.week, day = D.day, monday = D.monday, exceeds = D.exceeds, val = val,

@@ -93,6 +93,7 @@ void kt_k_map32(int32_t *out, const int32_t *codes, const int32_t *map, int64_t 
 void kt_k_map64(int64_t *out, const int32_t *codes, const int64_t *map, int64_t n);
 void kt_k_compose(int32_t *out, const int32_t *idx, const int32_t *sel, int64_t n);
 void kt_k_coalesce(void *out, const void *a, const void *b, int32_t width, int64_t n);
+void kt_k_widen(kt_wide *out, const int64_t *v, int64_t n);
 void kt_k_plus32(int32_t *out, const int32_t *v, int64_t n, int32_t plus);
 void kt_k_monday(int32_t *out, const int32_t *day, int64_t n);
 int32_t kt_k_add64(int64_t *out, const int64_t *a, const int64_t *b, int32_t sign, int64_t n);
@@ -111,6 +112,21 @@ int32_t kt_k_ratio(int64_t *out, const int64_t *v, int32_t from, const int32_t *
   const int64_t *den, int64_t n);
 void kt_k_repeats(uint8_t *mask, const int32_t *ids, const int32_t *first, const struct kt_keycol *all,
   int32_t columns, int64_t n);
+
+void kt_k_as_of(int32_t *out, const int32_t *ids, const int32_t *start, const int32_t *members, const int32_t *from,
+  const int32_t *until, const int32_t *at, int64_t n);
+int32_t kt_k_trailing_mean(int64_t *out, const int32_t *start, const int32_t *members, int32_t groups, const kt_wide *v,
+  int32_t scale, const int32_t *other, int32_t last, int32_t least);
+int32_t kt_k_windows(int32_t *out, const int32_t *start, const int32_t *members, int32_t groups, const int32_t *date,
+  int32_t days, const uint8_t *each, const kt_wide *v, int32_t scale, const int64_t *limit, int32_t limit_scale);
+struct kt_k_supply { const int32_t *start, *members; const int64_t *qty; const int32_t *date; };
+void kt_k_serve(int64_t *filled, int32_t *last, int64_t *late, const int32_t *start, const int32_t *members,
+  int32_t groups, const int64_t *qty, const int32_t *limit, const int32_t *other, const struct kt_k_supply *supply);
+int32_t kt_k_quotient(int64_t *out, const void *a, int32_t width_a, int32_t scale_a, const void *b, int32_t width_b,
+  int32_t scale_b, int32_t scale, int64_t n);
+int32_t kt_k_unit_price(int64_t *out, const int64_t *price, const int64_t *unit, const int32_t *ids, const int64_t *num,
+  const int64_t *den, int64_t n);
+int32_t kt_k_round_to(int64_t *out, const void *v, int32_t width, int32_t scale, const int64_t *unit, int64_t n);
 ]]
 
 local C = ffi.C
@@ -118,7 +134,8 @@ M.ffi, M.C = ffi, C
 
 -- The declarations above repeat the headers: a difference in layout must not go unseen.
 local sizes = C.kt_table_sizes()
-for i, name in ipairs { "kt_dec", "struct kt_keycol", "struct kt_error", "struct kt_cell_error", "struct kt_raw" } do
+for i, name in ipairs { "kt_dec", "struct kt_keycol", "struct kt_error", "struct kt_cell_error", "struct kt_raw",
+  "struct kt_k_supply" } do
   assert(sizes[i - 1] == ffi.sizeof(name), name .. " differs from its C header")
 end
 

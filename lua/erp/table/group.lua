@@ -96,7 +96,32 @@ local function lookup(v, other, theirs, ours)
   return out
 end
 
-function methods.with(t, alias, other, keys)
+-- Values of a view's rows; nil: the column is missing.
+local function values_of(v, name)
+  local c = K.get(V.dense(v), name, 4)
+  return not c.missing and K.data(c) or nil
+end
+
+--- The same for the newest row that is valid at a date of v: the groups' rows by `from`, newest first.
+local function lookup_valid(v, other, theirs, ours, valid)
+  local gr = key_index(other, theirs)
+  local from, until_, at = values_of(other, valid.from), values_of(other, valid.until_), values_of(v, valid.at)
+  if not at then error("there is no date \"" .. valid.at .. "\"", 3) end
+  local start, list = members(other, gr)
+  local newest = F.alloc(4, other.n)
+  ffi.copy(newest, list, 4 * other.n)
+  if from then
+    local keys, n, anchor = K.keys(V.dense(other), { "-" .. valid.from }, true)
+    if C.kt_k_sort_segments(keys, n, start, gr.count, newest) ~= 0 then error "not enough memory" end
+    anchor[1] = anchor[1] -- kept until here
+  end
+  local out = probe(v, ours, gr)
+  C.kt_k_as_of(out, out, start, newest, from, until_, at, v.n)
+  if other.sel ~= nil then C.kt_k_compose(out, out, other.sel, v.n) end
+  return out
+end
+
+function methods.with(t, alias, other, keys, valid)
   local v, o = of(t), of(other, 2)
   local f = V.dense(v)
   if o.f.absent then
@@ -105,7 +130,7 @@ function methods.with(t, alias, other, keys)
     return V.new(f, nil, v.n, v.run)
   end
   local theirs, ours = split_keys(keys)
-  local idx = lookup(v, o, theirs, ours)
+  local idx = valid and lookup_valid(v, o, theirs, ours, valid) or lookup(v, o, theirs, ours)
   f.alias[alias] = { frame = o.f, idx = idx }
   f.cols[alias .. "#"] = K.made("date", 4, nil, nil, v.n, idx, alias)
   return V.new(f, nil, v.n, v.run)
@@ -319,7 +344,7 @@ function index_methods.all(ix, ...)
   return V.new(v.f, sel, n, v.run)
 end
 
--- Allocation, weeks, units -------------------------------------------------------------------
+-- Allocation, weeks -------------------------------------------------------------------------
 
 function methods.fifo(t, spec)
   local v = of(t)
@@ -364,39 +389,7 @@ function methods.spread(t, spec)
   return V.new(f, nil, n, v.run)
 end
 
---- factor(material, uom) -> numerator, denominator as integers, or nil: given by the data set.
-function methods.to_base(t, spec)
-  local v = of(t)
-  local f = V.dense(v)
-  local dense = { f = f, n = v.n }
-  local qty = K.get(f, spec.qty)
-  if qty.w ~= 8 then error("to_base: qty must be a quantity", 2) end
-  local factor = v.run and v.run.factor or error("to_base works inside a rule", 2)
-  local gr = grouping(dense, { spec.material, spec.uom }, false)
-  local num, den = F.alloc(8, gr.count), F.alloc(8, gr.count)
-  local first, materials, uoms = C.kt_group_first(gr.g), K.get(f, spec.material), K.get(f, spec.uom)
-  for k = 0, gr.count - 1 do
-    local a, b = factor(K.read(materials, first[k]), K.read(uoms, first[k]))
-    num[k], den[k] = a or 0, b or 0
-  end
-  local out = F.alloc(8, v.n)
-  if C.kt_k_ratio(out, K.data(qty), qty.scale, gr.ids, num, den, v.n) ~= 0 then
-    error("to_base: a number is too large", 2)
-  end
-  local c = K.made("dec", 8, 6, nil, v.n, out, spec.as)
-  f.cols[spec.as] = c
-  -- A row without conversion is skipped; one without quantity stays NULL.
-  local mask, has_qty = F.alloc(1, v.n), F.alloc(1, v.n)
-  C.kt_k_null(mask, out, 8, nil, v.n, 0)
-  C.kt_k_null(has_qty, K.data(qty), qty.w, nil, v.n, 1)
-  C.kt_k_or(mask, has_qty, v.n)
-  local kept = V.selected({ f = f, n = v.n, run = v.run }, mask)
-  local lost = v.n - of(kept).n
-  if lost > 0 then v.run.skip("no_uom", lost) end
-  return kept
-end
-
-M.grouping = grouping
+M.grouping, M.members, M.probe, M.key_index, M.split_keys = grouping, members, probe, key_index, split_keys
 
 --- For erp.keydate: the group of each row of v among the rows of `other` (views without a Table).
 function M.probe_frames(v, names, other, other_names) return probe(v, names, grouping(other, other_names, true)) end

@@ -219,6 +219,14 @@ function methods.need(t, names)
   return t
 end
 
+function methods.skip(t, reason, conds)
+  local kept = t:without(conds)
+  local v = of(t)
+  local lost = v.n - of(kept).n
+  if lost > 0 and v.run then v.run.skip(reason, lost) end
+  return kept
+end
+
 -- Adding columns -----------------------------------------------------------------------------
 
 --- A frame over v's rows with column `name`, as a Table.
@@ -229,139 +237,6 @@ local function with_column(v, name, c)
   return M.new(f, nil, v.n, v.run)
 end
 M.with_column = with_column
-
-local function two(f, a, b)
-  local x, y = K.get(f, a, 3), K.get(f, b, 3)
-  if x.t ~= y.t or x.scale ~= y.scale or x.w ~= y.w then
-    error(("columns \"%s\" and \"%s\" are of different types"):format(a, b), 3)
-  end
-  return x, y
-end
-
-local derive = {}
-
-function derive.coalesce(f, a, b)
-  local x, y = two(f, a, b)
-  if x.missing and x.default == nil then return y end
-  if y.missing and y.default == nil then return x end
-  local vx, vy = K.data(x), K.data(y)
-  if x.dict ~= y.dict then
-    local map = F.alloc(4, C.kt_dict_count(y.dict))
-    if C.kt_dict_merge(x.dict, y.dict, map) ~= 0 then error "not enough memory" end
-    local translated = F.alloc(4, f.n)
-    C.kt_k_map32(translated, vy, map, f.n)
-    vy = translated
-  end
-  local p = F.alloc(x.w, f.n)
-  C.kt_k_coalesce(p, vx, vy, x.w, f.n)
-  return K.made(x.t, x.w, x.scale, x.dict, f.n, p)
-end
-
-local function add64(sign)
-  return function(f, a, b)
-    local x, y = two(f, a, b)
-    if x.w ~= 8 then error("add and sub are for numbers of a row", 3) end
-    local p = F.alloc(8, f.n)
-    if C.kt_k_add64(p, K.data(x), K.data(y), sign, f.n) ~= 0 then error("a number is too large", 3) end
-    return K.made(x.t, 8, x.scale, nil, f.n, p)
-  end
-end
-derive.add, derive.sub = add64(1), add64(-1)
-
---- b: a column's name, or a Decimal or integer.
-function derive.times(f, a, b)
-  local x = K.get(f, a, 3)
-  local y = type(b) == "string" and K.get(f, b, 3) or nil
-  local c = not y and D.decimal(b) or nil
-  if not x.scale or (y and not y.scale) then error("times is of numbers", 3) end
-  local p = F.alloc(16, f.n)
-  if C.kt_k_times(p, K.data(x), x.w, y and K.data(y) or nil, y and y.w or 0, c, f.n) ~= 0 then
-    error("a number is too large", 3)
-  end
-  return K.made("dec", 16, x.scale + (y and y.scale or c.scale), nil, f.n, p)
-end
-
-function derive.plus(f, a, days)
-  local x = K.get(f, a, 3)
-  if x.t ~= "date" then error("plus is for dates", 3) end
-  local p = F.alloc(4, f.n)
-  C.kt_k_plus32(p, K.data(x), f.n, days)
-  return K.made("date", 4, nil, nil, f.n, p)
-end
-
-function derive.iso_week(f, a)
-  local x = K.get(f, a, 3)
-  if x.t ~= "date" then error("iso_week is of a date", 3) end
-  local p = F.alloc(4, f.n)
-  C.kt_k_monday(p, K.data(x), f.n)
-  return K.made("date", 4, nil, nil, f.n, p)
-end
-
---- Texts by way of their dictionary: map[code] = code in the same dictionary.
-local function by_code(f, x, map)
-  local p = F.alloc(4, f.n)
-  C.kt_k_map32(p, K.data(x), map, f.n)
-  return K.made("text", 4, nil, x.dict, f.n, p)
-end
-
--- Normal forms by dictionary: rules ask for those of one column again and again.
-local norms = setmetatable({}, { __mode = "k" }) -- dict -> {count, map}
-
-local function norm_map(dict)
-  local known, count = norms[dict] or { 0 }, C.kt_dict_count(dict)
-  if known[1] == count then return known[2] end
-  local map = F.alloc(4, count)
-  if known[1] > 0 then ffi.copy(map, known[2], 4 * known[1]) end
-  if C.kt_dict_norm(dict, known[1], count, map) ~= 0 then error "not enough memory" end
-  norms[dict] = { count, map }
-  return map
-end
-
-function derive.norm(f, a)
-  local x = K.get(f, a, 3)
-  if x.t ~= "text" then error("norm is of a text", 3) end
-  if x.missing then return x end
-  return by_code(f, x, norm_map(x.dict))
-end
-
-function derive.text(f, a, fn)
-  local x = K.get(f, a, 3)
-  if x.t ~= "text" then error("text is of a text", 3) end
-  if x.missing then return x end
-  local count = C.kt_dict_count(x.dict)
-  local map = F.alloc(4, count)
-  for code = 0, count - 1 do
-    local s = fn(F.text(x.dict, code))
-    map[code] = s == nil and F.NULL32 or C.kt_dict_intern(x.dict, s, #s)
-  end
-  return by_code(f, x, map)
-end
-
-function derive.const(f, kind, value)
-  local store = K.storage[kind] or error("no such type: " .. tostring(kind), 3)
-  local c = { t = store[1], w = store[2], scale = store[3], n = f.n, name = "const", provided = true }
-  if c.t == "text" then c.dict = F.new_dict() end
-  local v = c.w == 4 and F.NULL32 or F.NULL64
-  if value ~= nil then
-    if c.t == "text" then v = C.kt_dict_intern(c.dict, value, #value)
-    elseif c.w == 8 then v = K.to_int64(D.decimal(value), c.scale)
-    else v = K.constant(c, value, 3) end
-  end
-  c.p = F.alloc(c.w, f.n)
-  if c.w == 4 then C.kt_k_fill32(c.p, f.n, v) else C.kt_k_fill64(c.p, f.n, v) end
-  return c
-end
-
-function methods.derive(t, name, op, ...)
-  local v = of(t)
-  local make = derive[op] or error("no such derivation: " .. tostring(op), 2)
-  local f = M.dense(v)
-  local c = make(f, ...)
-  local own = {} -- a column may be shared under two names
-  for k, x in pairs(c) do own[k] = x end
-  own.name, f.cols[name] = name, own
-  return M.new(f, nil, v.n, v.run)
-end
 
 function methods.as_loaded(t)
   local v = of(t)
