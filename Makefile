@@ -4,7 +4,7 @@ export KONTOR := $(CURDIR)/$(BUILD)/kontor
 CMAKE_FLAGS ?=
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: all bench build deps demo run test test-asan test-peers storm lint format install clean
+.PHONY: all bench build deps demo run test test-asan test-peers fuzz storm lint format install clean
 all: build
 
 deps:
@@ -34,6 +34,12 @@ test-asan:
 test-peers: build
 	@tools/deps.sh test
 	@tests/run-peers $(T)
+
+# libFuzzer targets, FUZZ_SECONDS=60 each; T=tests/fuzz/NAME_fuzz.c runs one.
+fuzz:
+	@tools/deps.sh build
+	@tools/deps.sh fuzz
+	@tests/run $(or $(T),fuzz)
 
 storm: build
 	@tools/deps.sh test

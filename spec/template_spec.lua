@@ -98,6 +98,32 @@ describe("template", function()
     assert.are.equal('a"]]\\ \n%d Ada --[[ \0 ', (render { template = source }):gsub("\n$", ""))
   end)
 
+  it("names the argument of a filter or method that has the wrong type", function()
+    for source, what in pairs {
+      ["{{ 'b'.split('$', '+') }}"] = "argument 2 of split() must be an integer, not str",
+      ["{{ name.strip(1) }}"] = "argument 1 of strip() must be a string, not int",
+      ["{{ name.replace('a', 'b', 'c') }}"] = "argument 3 of replace() must be an integer, not str",
+      ["{{ name|truncate('x') }}"] = "the argument 'length' of filter 'truncate' must be an integer, not str",
+      ["{{ name|int(base=1.5) }}"] = "the argument 'base' of filter 'int' must be an integer, not float",
+      ["{{ name|int(base=99) }}"] = "must be 2 to 36",
+      ["{{ items|sum(start='a') }}"] = "the argument 'start' of filter 'sum' must be a number, not str",
+    } do
+      local text, err = render { template = source }
+      assert.is_nil(text, source)
+      assert.are.equal("template_error", err.code)
+      assert.is_truthy(err.message:find(what, 1, true), err.message)
+    end
+  end)
+
+  it("strips characters, not bytes of them", function()
+    assert.are.equal("é", render { template = "{{ 'éè'.strip('è') }}" })
+    assert.are.equal("x", render { template = "{{ ']\0^x-'.strip('\0]^-') }}" })
+  end)
+
+  it("prints no address", function()
+    assert.are.equal("<function>", render { template = "{% for i in [1] %}{{ loop.cycle }}{% endfor %}" })
+  end)
+
   it("cannot reach Lua from an expression", function()
     for _, source in ipairs { "{{ _G }}", "{{ string }}", "{{ name.rep(5) }}", "{{ name.gsub }}", "{{ loop }}",
       "{{ items.insert(1) }}", "{{ R }}", "{{ s }}" } do

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# deps.sh build|demo|test: installs what is missing, once, quietly: Debian's packages, llhttp's C
+# deps.sh build|demo|test|fuzz: installs what is missing, once, quietly: Debian's packages, llhttp's C
 # sources out of Debian's node-llhttp (without node), and for `test` a Python environment with
 # locked versions in .venv. Does nothing when all is there.
 set -euo pipefail
@@ -11,6 +11,8 @@ build="gcc libc6-dev cmake ninja-build pkg-config libluajit-5.1-dev libuv1-dev l
   zlib1g-dev libseccomp-dev"
 demo="python3 python3-websockets curl"
 test="luajit lua-busted lua-check libcmocka-dev python3 python3-venv curl git"
+
+fuzz="clang-14 libclang-rt-14-dev python3"
 
 missing() { # the packages of the arguments that are not installed
   dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | awk '$1=="installed"{print $2}' |
@@ -60,5 +62,6 @@ case ${1:-build} in
   build) need $build; llhttp;;
   demo) need $demo;;
   test) need $test; venv;;
-  *) echo "usage: deps.sh build|demo|test" >&2; exit 2;;
+  fuzz) need $fuzz;;
+  *) echo "usage: deps.sh build|demo|test|fuzz" >&2; exit 2;;
 esac

@@ -17,6 +17,14 @@ local function filter(name, params, fn)
   FILTERS[name] = { params = params, fn = fn }
 end
 
+--- What an argument must be, by the name that it has in all filters; others take any value. A default
+--- is always good.
+local KINDS = {
+  attribute = "string or number", base = "integer", chars = "string", count = "integer", ["end"] = "string",
+  indent = "integer", leeway = "integer", length = "integer", linecount = "integer", precision = "integer",
+  start = "number", width = "string or number",
+}
+
 --- Positional and named arguments in the order of `params`.
 local function bind(what, params, args, named, pos)
   local bound, count = {}, #params / 2
@@ -34,6 +42,9 @@ local function bind(what, params, args, named, pos)
       value = default
     end
     bound[i] = values.defined(value, pos, true)
+    if KINDS[name] and value ~= default then
+      values.argument(value, KINDS[name], ("the argument '%s' of %s"):format(name, what), pos)
+    end
   end
   for name in pairs(named) do
     local known = false
@@ -149,16 +160,13 @@ local function sorted_by(items, key, reverse, pos)
   end)
 end
 
-local function number_argument(v, what, pos)
-  if type(v) ~= "number" then
-    errors.raise(pos, ("%s must be a number, not %s"):format(what, values.type_name(v)))
-  end
-  return v
+local function number(v, pos)
+  return values.argument(v, "number", "the value", pos)
 end
 
 -- Filters -------------------------------------------------------------------------------------
 
-filter("abs", {}, function(v, pos) return math.abs(number_argument(v, "the value", pos)) end)
+filter("abs", {}, function(v, pos) return math.abs(number(v, pos)) end)
 filter("capitalize", {}, function(v, pos) return text.capitalize(as_text(v, pos)) end)
 filter("lower", {}, function(v, pos) return text.lower(as_text(v, pos)) end)
 filter("upper", {}, function(v, pos) return text.upper(as_text(v, pos)) end)
@@ -199,7 +207,8 @@ filter("float", { "default", 0 }, function(v, default)
   if type(v) == "boolean" then return v and 1 or 0 end
   return tonumber(type(v) == "string" and text.strip(v, nil, "lr") or type(v) == "number" and v or nil) or default
 end)
-filter("int", { "default", 0, "base", 10 }, function(v, default, base)
+filter("int", { "default", 0, "base", 10 }, function(v, default, base, pos)
+  if base < 2 or base > 36 then errors.raise(pos, "the argument 'base' of filter 'int' must be 2 to 36") end
   if type(v) == "boolean" then return v and 1 or 0 end
   local n
   if type(v) == "string" then
@@ -212,8 +221,8 @@ filter("int", { "default", 0, "base", 10 }, function(v, default, base)
   return n >= 0 and math.floor(n) or math.ceil(n)
 end)
 filter("round", { "precision", 0, "method", "common" }, function(v, precision, method, pos)
-  number_argument(v, "the value", pos)
-  local scale = 10 ^ number_argument(precision, "precision", pos)
+  number(v, pos)
+  local scale = 10 ^ precision
   if method == "ceil" then
     return math.ceil(v * scale) / scale
   elseif method == "floor" then
@@ -235,7 +244,7 @@ filter("join", { "d", "", "attribute", null }, function(v, separator, attribute,
   return table.concat(parts, as_text(separator, pos))
 end)
 filter("indent", { "width", 4, "first", false, "blank", false }, function(v, width, first, blank, pos)
-  local prefix = type(width) == "string" and width or (" "):rep(number_argument(width, "width", pos))
+  local prefix = type(width) == "string" and width or (" "):rep(width)
   local lines = text.split(as_text(v, pos), "\n", -1, pos)
   for i, line in ipairs(lines) do
     if (i > 1 or first) and (line ~= "" or blank) then lines[i] = prefix .. line end
@@ -271,7 +280,7 @@ filter("urlencode", {}, function(v, pos)
   return quote(v)
 end)
 filter("tojson", { "indent", null }, function(v, indent, pos)
-  return tojson(v, indent ~= null and number_argument(indent, "indent", pos) or nil, pos)
+  return tojson(v, indent ~= null and indent or nil, pos)
 end)
 filter("items", {}, function(v, pos)
   if values.is_undefined(v) then return values.list() end
@@ -318,7 +327,7 @@ end)
 filter("sum", { "attribute", null, "start", 0 }, function(v, attribute, start, pos)
   local get, total = getter(attribute, pos), start
   for _, item in ipairs(values.iterate(v, pos)) do
-    total = total + number_argument(values.defined(get(item), pos, true), "an item", pos)
+    total = total + values.argument(values.defined(get(item), pos, true), "number", "an item", pos)
   end
   return total
 end)
@@ -341,7 +350,7 @@ end
 filter("min", { "case_sensitive", false, "attribute", null }, extreme(true))
 filter("max", { "case_sensitive", false, "attribute", null }, extreme(false))
 filter("batch", { "linecount", REQUIRED, "fill_with", null }, function(v, size, fill, pos)
-  if type(size) ~= "number" or size < 1 then errors.raise(pos, "linecount must be at least 1") end
+  if size < 1 then errors.raise(pos, "linecount must be at least 1") end
   local out = values.list()
   for i, item in ipairs(values.iterate(v, pos)) do
     if (i - 1) % size == 0 then out[#out + 1] = values.list() end
@@ -417,11 +426,11 @@ test("mapping", 0, values.is_dict)
 test("sequence iterable", 0, function(v) return type(v) == "string" or (type(v) == "table" and not values.is_undefined(v)) end)
 test("lower", 0, function(v, _, pos) local s = as_text(v, pos) return s == text.lower(s) and s ~= text.upper(s) end)
 test("upper", 0, function(v, _, pos) local s = as_text(v, pos) return s == text.upper(s) and s ~= text.lower(s) end)
-test("odd", 0, function(v, _, pos) return number_argument(v, "the value", pos) % 2 == 1 end)
-test("even", 0, function(v, _, pos) return number_argument(v, "the value", pos) % 2 == 0 end)
+test("odd", 0, function(v, _, pos) return number(v, pos) % 2 == 1 end)
+test("even", 0, function(v, _, pos) return number(v, pos) % 2 == 0 end)
 test("divisibleby", 1, function(v, by, pos)
-  if number_argument(by, "the divisor", pos) == 0 then errors.raise(pos, "division by zero") end
-  return number_argument(v, "the value", pos) % by == 0
+  if values.argument(by, "number", "the divisor", pos) == 0 then errors.raise(pos, "division by zero") end
+  return number(v, pos) % by == 0
 end)
 test("== eq equalto sameas", 1, values.equal)
 test("!= ne", 1, function(v, other) return not values.equal(v, other) end)

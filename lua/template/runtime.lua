@@ -330,23 +330,35 @@ local function check_arguments(name, args, least, most, pos)
   end
 end
 
+local function argument(kind, name, args, i, pos)
+  return values.argument(args[i], kind, ("argument %d of %s()"):format(i, name), pos)
+end
+
 local function string_argument(name, args, i, pos)
-  if type(args[i]) ~= "string" then
-    errors.raise(pos, ("%s() takes a string as argument %d, got %s"):format(name, i, values.type_name(args[i])))
-  end
-  return args[i]
+  return argument("string", name, args, i, pos)
+end
+
+--- An argument that may be left out or none.
+local function optional(kind, name, args, i, pos)
+  if args[i] == nil or args[i] == values.null then return nil end
+  return argument(kind, name, args, i, pos)
+end
+
+local function strip(name, sides)
+  return { 0, 1, function(s, args, pos) return text.strip(s, optional("string", name, args, 1, pos), sides) end }
 end
 
 local STRING_METHODS = {
   upper = { 0, 0, text.upper }, lower = { 0, 0, text.lower },
   title = { 0, 0, text.title }, capitalize = { 0, 0, text.capitalize },
-  strip = { 0, 1, function(s, args) return text.strip(s, args[1], "lr") end },
-  lstrip = { 0, 1, function(s, args) return text.strip(s, args[1], "l") end },
-  rstrip = { 0, 1, function(s, args) return text.strip(s, args[1], "r") end },
-  split = { 0, 2, function(s, args, pos) return text.split(s, args[1], args[2], pos) end },
+  strip = strip("strip", "lr"), lstrip = strip("lstrip", "l"), rstrip = strip("rstrip", "r"),
+  split = { 0, 2, function(s, args, pos)
+    return text.split(s, optional("string", "split", args, 1, pos), optional("integer", "split", args, 2, pos), pos)
+  end },
   splitlines = { 0, 0, function(s, _, pos) return text.split((s:gsub("\n$", "")), "\n", -1, pos) end },
   replace = { 2, 3, function(s, args, pos)
-    return text.replace(s, string_argument("replace", args, 1, pos), string_argument("replace", args, 2, pos), args[3])
+    return text.replace(s, string_argument("replace", args, 1, pos), string_argument("replace", args, 2, pos),
+      optional("integer", "replace", args, 3, pos))
   end },
   startswith = { 1, 1, function(s, args, pos)
     local prefix = string_argument("startswith", args, 1, pos)

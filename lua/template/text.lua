@@ -116,18 +116,19 @@ end
 
 --- Strip white space or the characters of `set` at the ends that `sides` names ("l", "r", "lr").
 function M.strip(s, set, sides)
-  local class = "%s"
+  local chars, stripped = values.chars(s), nil
   if set and set ~= values.null then
-    if set == "" then return s end
-    class = set:gsub("[%^%]%-%%]", "%%%0")
+    stripped = {}
+    for _, c in ipairs(values.chars(set)) do stripped[c] = true end
   end
-  if sides:find("l", 1, true) then s = s:gsub("^[" .. class .. "]+", "") end
-  if sides:find("r", 1, true) then
-    local last = #s
-    while last > 0 and s:sub(last, last):find("[" .. class .. "]") do last = last - 1 end
-    s = s:sub(1, last)
+  local function goes(c)
+    if stripped then return stripped[c] end
+    return c:find("^%s$")
   end
-  return s
+  local first, last = 1, #chars
+  while sides:find("l", 1, true) and first <= last and goes(chars[first]) do first = first + 1 end
+  while sides:find("r", 1, true) and first <= last and goes(chars[last]) do last = last - 1 end
+  return table.concat(chars, "", first, last)
 end
 
 --- Python's old formatting: "%s %05.2f %%" % args.

@@ -201,6 +201,8 @@ function M.text(v, pos)
       return ""
     end
     return M.repr(v)
+  elseif kind == "function" then
+    return "<function>" -- without its address, which differs from run to run
   end
   return tostring(v) -- exact integers and instants
 end
@@ -285,6 +287,27 @@ function M.get(object, key)
     local chars = M.chars(object)
     return chars[key >= 0 and key + 1 or #chars + 1 + key]
   end
+end
+
+local KINDS = {
+  string = function(v) return type(v) == "string" end,
+  number = function(v) return type(v) == "number" end,
+  integer = function(v) return type(v) == "number" and v % 1 == 0 end,
+  ["string or number"] = function(v) return type(v) == "string" or type(v) == "number" end,
+}
+
+--- Check an argument that a template gives.
+---@generic T
+---@param v T
+---@param kind "string"|"number"|"integer"|"string or number"
+---@param what string names it in the error
+---@param pos integer
+---@return T v
+function M.argument(v, kind, what, pos)
+  if not KINDS[kind](v) then
+    errors.raise(pos, ("%s must be %s %s, not %s"):format(what, kind == "integer" and "an" or "a", kind, M.type_name(v)))
+  end
+  return v
 end
 
 return M

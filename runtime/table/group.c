@@ -90,12 +90,12 @@ static inline __attribute__((always_inline)) void pack_column(struct block *b, c
         /* span 0 with 65 bits is the full range: nothing is outside. */
         bool out = !null && off >= r.span && bits != 65;
         b->bad[j] |= out | (null & skip);
-        uint64_t code = null | out ? 0 : off + 1;
+        uint64_t code = (null | out) ? 0 : off + 1;
         if (!wide) {
             b->lo[j] = b->lo[j] << bits | code;
         } else {
             unsigned __int128 x = (unsigned __int128)b->hi[j] << 64 | b->lo[j];
-            unsigned __int128 c = null | out ? 0 : (unsigned __int128)off + 1;
+            unsigned __int128 c = (null | out) ? 0 : (unsigned __int128)off + 1;
             x = x << bits | c;
             b->lo[j] = (uint64_t)x;
             b->hi[j] = (uint64_t)(x >> 64);
