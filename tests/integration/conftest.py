@@ -102,9 +102,13 @@ class Service:
 
     def workers(self):
         """Pids of the workers that live."""
+        def lives(pid):
+            try:
+                return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+            except (FileNotFoundError, ProcessLookupError):
+                return False
         pids = [int(e["worker"].split(":")[1]) for e in self.events("worker.started")]
-        return [pid for pid in pids if Path(f"/proc/{pid}/stat").exists()
-                and Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"]
+        return [pid for pid in pids if lives(pid)]
 
     def request(self, method, path, body=None, headers=None, timeout=PATIENCE):
         """One request on a connection of its own."""
