@@ -45,10 +45,11 @@ storm: build
 	@tools/deps.sh test
 	@tests/run storm
 
-# The rules against DuckDB at 10^6 rows a table: results first, then times.
+# Kontor beside its peers in one run; writes docs/performance.md. T=NAME runs one part.
 bench: build
 	@tools/deps.sh test
-	@.venv/bin/python tests/bench/sweep.py
+	@tests/bench/peers.sh
+	@.venv/bin/python tests/bench/run.py $(T)
 
 lint:
 	@tests/lint.sh

@@ -121,6 +121,33 @@ def typed(db):
         db.execute(f"create or replace table {name} as select {cast} from {name}")
 
 
+def measure(n, rules, runs, folder):
+    """Data of n rows a table in folder, both sides on it: (rows, seconds of the whole analyst, one dict a rule).
+    A rule's dict: findings, wrong (differences), kontor and duckdb (best milliseconds), clock (DuckDB's by the clock)."""
+    decimal.getcontext().prec = 60
+    db = duckdb.connect(config={"threads": 2})
+    sweep_data.make(db, folder, n)
+    typed(db)
+    best, results, seconds = {}, None, 1e9
+    for _ in range(runs):
+        results, took = kontor(folder, rules, sweep_data.TABLES)
+        seconds = min(seconds, took)
+        for rule in rules:
+            best[rule] = min(best.get(rule, 1e9), results[rule][1])
+    rows = sum(db.execute(f"select count(*) from {t}").fetchone()[0] for t in sweep_data.TABLES)
+    out = []
+    for rule in rules:
+        wall, cpu = 1e9, 1e9
+        for _ in range(runs):
+            began, busy = time.monotonic(), time.process_time()
+            db.execute(f"create or replace temp table answer as {sweep_sql.RULES[rule]}")
+            wall, cpu = min(wall, time.monotonic() - began), min(cpu, time.process_time() - busy)
+        got = results[rule][0]
+        out.append({"rule": rule, "findings": len(got), "wrong": list(differences(got, ask(db, rule))), "kontor": best[rule],
+                    "duckdb": cpu * 500, "clock": wall * 1000})  # as if both threads were busy all the time
+    return rows, seconds, out
+
+
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--n", type=int, default=1000000)
@@ -128,41 +155,20 @@ def main():
     args.add_argument("--keep", help="folder for the data, used again when it is there")
     args.add_argument("--runs", type=int, default=3)
     args = args.parse_args()
-    decimal.getcontext().prec = 60
-    rules = args.rules.split(",")
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or temporary
         Path(folder).mkdir(exist_ok=True)
-        db = duckdb.connect(config={"threads": 2})
-        sweep_data.make(db, folder, args.n)
-        typed(db)
-        best, results = {}, None
-        for _ in range(args.runs):
-            results, seconds = kontor(folder, rules, sweep_data.TABLES)
-            for rule in rules:
-                best[rule] = min(best.get(rule, 1e9), results[rule][1])
-        rows = sum(db.execute(f"select count(*) from {t}").fetchone()[0] for t in sweep_data.TABLES)
-        print(f"{rows:,} rows; kontor analyst in all {seconds:.1f} s (reading, checking, mapping, the rules)")
-        failed = False
-        for rule in rules:
-            wall, cpu = 1e9, 1e9
-            for _ in range(args.runs):
-                began, busy = time.monotonic(), time.process_time()
-                db.execute(f"create or replace temp table answer as {sweep_sql.RULES[rule]}")
-                wall, cpu = min(wall, time.monotonic() - began), min(cpu, time.process_time() - busy)
-            want = ask(db, rule)
-            got = results[rule][0]
-            wrong = list(differences(got, want))
-            if wrong:
-                failed = True
-                print(f"{rule}: {len(got)} findings, SQL has {len(want)}; {len(wrong)} differ")
-                for key, a, b in wrong[:5]:
-                    print(f"  {key}:\n    kontor {a}\n    SQL    {b}")
-                continue
-            ideal = cpu * 500  # both threads busy all the time
-            print(f"{rule}  {len(got):6} findings, the same on both sides   kontor {best[rule]:5} ms   DuckDB {ideal:5.0f} ms "
-                  f"({wall * 1000:.0f} ms by the clock)   ratio {best[rule] / ideal:.2f}")
-        return 1 if failed else 0
+        rows, seconds, out = measure(args.n, args.rules.split(","), args.runs, folder)
+    print(f"{rows:,} rows; kontor analyst in all {seconds:.1f} s (reading, checking, mapping, the rules)")
+    for r in out:
+        if r["wrong"]:
+            print(f"{r['rule']}: {r['findings']} findings, {len(r['wrong'])} differ from the SQL's")
+            for key, a, b in r["wrong"][:5]:
+                print(f"  {key}:\n    kontor {a}\n    SQL    {b}")
+        else:
+            print(f"{r['rule']}  {r['findings']:6} findings, the same on both sides   kontor {r['kontor']:5} ms   "
+                  f"DuckDB {r['duckdb']:5.0f} ms ({r['clock']:.0f} ms by the clock)   ratio {r['kontor'] / r['duckdb']:.2f}")
+    return 1 if any(r["wrong"] for r in out) else 0
 
 
 if __name__ == "__main__":

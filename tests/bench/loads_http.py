@@ -1,0 +1,71 @@
+"""Loads 1 and 2: routes over documents against FastAPI + SQLite, the smallest route against nginx + Lua.
+What counts is the processor time of a request; both sides are asked in turns."""
+import json
+
+import machine
+from kontor_service import BASE, Kontor
+from machine import Side, compare
+from peers import FastApi, NginxLua
+from row import missing, row
+
+INSTANCE = {"agent_id": "erp-exception-management", "name": "Exceptions of Acme",
+            "custom_settings": {"rule_params": {"INV-001.min_days": "1"}}}
+PLAIN = 'workflow { name = "plain", run = function(run, input) return { done = true } end }\n'
+
+
+def micros(value):
+    return f"{value:.0f} µs"
+
+
+def lines(name, ours, peer, goal, rounds, note=None, seconds=3.0):
+    a, b = compare([ours, peer], seconds, rounds)
+    per_second = f"{machine.median(ours.rates):,.0f}/s against {machine.median(peer.rates):,.0f}/s"
+    spread = f"{min(y / x for x, y in zip(ours.micros, peer.micros)):.2f} to {max(y / x for x, y in zip(ours.micros, peer.micros)):.2f}"
+    return row(name, micros(a), peer.name, micros(b), b / a, goal, "; ".join(filter(None, [per_second, f"rounds {spread}", note])))
+
+
+def bodies(folder, instance):
+    """Files that the load generator posts."""
+    paths = {"instance": folder / "instance.json", "execution": folder / "execution.json"}
+    paths["instance"].write_text(json.dumps(INSTANCE))
+    paths["execution"].write_text(json.dumps({"instance_id": instance, "async_execution": False, "input_data": {"prompt": "go"}}))
+    return paths
+
+
+def documents(options):
+    """GET instance, POST instance, POST execution."""
+    names = ("GET instance", "POST instance", "POST execution, accept to end")
+    found = []
+    with Kontor() as kontor:
+        kontor.setup()
+        instance = kontor.call("POST", f"{BASE}/agent-instances", INSTANCE)["instance_id"]
+        plain = kontor.agent("plain", PLAIN)
+        try:
+            with FastApi() as peer:
+                theirs = peer.call("POST", f"{BASE}/agent-instances", INSTANCE)["instance_id"]
+                their_plain = peer.call("POST", f"{BASE}/agent-instances", {**INSTANCE, "agent_id": "plain"})["instance_id"]
+                mine, others = bodies(kontor.folder, plain), bodies(peer.folder, their_plain)
+                ours = [kontor.process.pid]
+
+                def pair(path, their_path, kind=None):
+                    return (Side("Kontor", kontor.url(path), ours, kind and mine[kind]),
+                            Side(peer.name, peer.url(their_path), peer.pids, kind and others[kind]))
+                goal = {"GET instance": pair(f"{BASE}/agent-instances/{instance}", f"{BASE}/agent-instances/{theirs}"),
+                        "POST instance": pair(f"{BASE}/agent-instances", f"{BASE}/agent-instances", "instance"),
+                        "POST execution, accept to end": pair(f"{BASE}/executions", f"{BASE}/executions", "execution")}
+                for name, (a, b) in goal.items():
+                    found.append(lines(name, a, b, 6, options.rounds))
+        except machine.Missing as why:
+            found += [missing(name, FastApi.name, why) for name in names]
+    return found
+
+
+def hello(options):
+    """The smallest route."""
+    with Kontor() as kontor:
+        try:
+            with NginxLua() as peer:
+                return [lines("GET /health", Side("Kontor", kontor.url("/health"), [kontor.process.pid]),
+                              Side(peer.name, peer.url("/health"), peer.pids), 1, options.rounds)]
+        except machine.Missing as why:
+            return [missing("GET /health", NginxLua.name, why)]
