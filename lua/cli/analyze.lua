@@ -106,12 +106,8 @@ end
 ---@param args string[]
 ---@return integer exit code: 0 also with findings, 1 failed, 2 usage
 return function(args)
-  local values, problem = options.parse(args, spec)
-  if not values then return fail(2, problem .. "\n" .. options.help(spec)) end
-  if values.help then
-    io.stdout:write(options.help(spec))
-    return 0
-  end
+  local values, code = options.read("analyze", args, spec)
+  if not values then return code end
   local format = values.format or "table"
   if format ~= "table" and format ~= "json" then return fail(2, "--format is table or json, not '" .. format .. "'") end
   if values["as-of"] and not calendar.parse(values["as-of"]) then
@@ -121,7 +117,7 @@ return function(args)
   if not rule_deadline or rule_deadline <= 0 or rule_deadline > 86400 then
     return fail(2, "--rule-deadline is a number of seconds, at most 86400")
   end
-  local params
+  local params, problem
   params, problem = read_params(values.param)
   if not params then return fail(2, problem) end
 

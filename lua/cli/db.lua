@@ -5,15 +5,15 @@
 --- and an execution that has ended has its result.
 local config = require "kt.config"
 local file = require "kt.file"
+local options = require "lib.options"
 local store = require "kt.store"
 
-local USAGE = [[
-usage: kontor db check [NAME]
-
-  NAME   a database, as listed without it (default: all)
-
-Exit code 0 when all is well, 1 when something is broken or cannot be read.
-]]
+local check_line = {
+  usage = "kontor db check [NAME]",
+  arguments = { { "NAME", "a database, as listed without it (default: all)", optional = true } },
+  options = {},
+  after = "Exit code 0 when all is well, 1 when something is broken or cannot be read.",
+}
 local PAGE = 500
 local ENDED = { "completed", "failed", "cancelled", "timed_out" }
 
@@ -120,13 +120,11 @@ end
 ---@param args string[]
 ---@return integer exit code
 return function(args)
-  if args[1] == "--help" or args[1] == "-h" then
-    io.stdout:write(USAGE)
-    return 0
-  end
-  local name = args[2]
-  if args[1] ~= "check" or #args > 2 or (name and not name:find("^[a-z0-9][a-z0-9_-]*$")) then
-    io.stderr:write(USAGE)
+  local verb, values = options.verb("db", args, { { "check", check_line } })
+  if not verb then return values end
+  local name = values[1]
+  if name and not name:find("^[a-z0-9][a-z0-9_-]*$") then
+    io.stderr:write("kontor db: '", name, "' is no name of a database\n")
     return 2
   end
   local dir = config.get("KONTOR_DATA_DIR")

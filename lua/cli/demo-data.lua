@@ -76,14 +76,9 @@ end
 ---@param args string[]
 ---@return integer exit code
 return function(args)
-  local values, problem = options.parse(args, spec)
-  if not values then return usage(problem) end
-  if values.help then
-    io.stdout:write(options.help(spec))
-    return 0
-  end
-  local opts
-  opts, problem = read(values)
+  local values, code = options.read("demo-data", args, spec)
+  if not values then return code end
+  local opts, problem = read(values)
   if not opts then return usage(problem) end
   local made, err = file.mkdir(values.out)
   if not made then

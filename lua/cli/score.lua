@@ -24,12 +24,8 @@ local function share(part, whole) return whole == 0 and "1.000" or string.format
 ---@param args string[]
 ---@return integer exit code: 0 when all is exact, 1 when not
 return function(args)
-  local values, problem = options.parse(args, spec)
-  if not values then return fail(2, problem .. "\n" .. options.help(spec)) end
-  if values.help then
-    io.stdout:write(options.help(spec))
-    return 0
-  end
+  local values, code = options.read("score", args, spec)
+  if not values then return code end
   local labels, err = file.read(values.labels)
   if not labels then return fail(1, values.labels .. ": " .. tostring(err.message)) end
   local text

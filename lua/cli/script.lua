@@ -1,39 +1,22 @@
---- kontor script push PATH FILE: check a script and make it the version that the next runs take.
+--- kontor script push: check a script and make it the version that the next runs take.
 -- Through the running service's admin socket, else in the store itself, under its lock.
 local config = require "kt.config"
 local fetch = require "kt.fetch"
 local file = require "kt.file"
 local json = require "json"
+local options = require "lib.options"
 local registry = require "scripts.registry"
 
-local USAGE = [[
-usage: kontor script push PATH FILE [--note TEXT]
-
-  PATH   of the script in master data, such as agents/erp-exception-management/workflow.lua
-  FILE   its new source; - reads standard input
-  --note TEXT   why, kept with the version
-]]
+local push = {
+  usage = "kontor script push PATH FILE [--note TEXT]",
+  arguments = {
+    { "PATH", "of the script in master data, such as agents/erp-exception-management/workflow.lua" },
+    { "FILE", "its new source; - reads standard input" },
+  },
+  options = { { "note", "TEXT", "why, kept with the version" } },
+}
 
 local function say(...) io.stderr:write("kontor script: ", ...) io.stderr:write("\n") end
-
----@return {path: string, file: string, note: string?}|nil
-local function parse(args)
-  local plain, note = {}, nil
-  local i = 1
-  while i <= #args do
-    if args[i] == "--note" then
-      note, i = args[i + 1], i + 1
-      if not note then return nil end
-    elseif args[i]:sub(1, 1) == "-" and args[i] ~= "-" then
-      return nil
-    else
-      plain[#plain + 1] = args[i]
-    end
-    i = i + 1
-  end
-  if plain[1] ~= "push" or #plain ~= 3 then return nil end
-  return { path = plain[2], file = plain[3], note = note }
-end
 
 local function read(name)
   if name == "-" then return io.read("*a") end
@@ -47,14 +30,14 @@ end
 --- Through the service. Answers nothing when none listens: a socket may be left from one that was
 --- killed, and the lock of the data directory then says which it is.
 ---@return table? pushed, table? err
-local function by_service(options, source)
+local function by_service(path, source, note)
   local socket = config.get("KONTOR_DATA_DIR") .. "/kontor.sock"
   if not file.stat(socket) then return nil end
   local reply, err = fetch {
     method = "PUT", unix = socket, timeout = 60,
-    url = "http://localhost/api/v1/master/scripts/" .. escape(options.path),
+    url = "http://localhost/api/v1/master/scripts/" .. escape(path),
     headers = { ["Content-Type"] = "application/json" },
-    body = json.encode { source = source, note = options.note or json.null },
+    body = json.encode { source = source, note = note or json.null },
   }
   if not reply then
     if err.code == "upstream_failed" then return nil end
@@ -66,7 +49,7 @@ local function by_service(options, source)
 end
 
 --- In the store itself.
-local function by_store(options, source)
+local function by_store(path, source, note)
   local dir = config.get("KONTOR_DATA_DIR")
   local lock, err = file.lock_data_dir(dir)
   if not lock then return nil, err end
@@ -82,8 +65,8 @@ local function by_store(options, source)
     if ok then ok, err = migrations.run("master", store.database(name)) end
     if ok then
       local user = os.getenv("USER") or "?"
-      pushed, err = registry.push(options.path, source,
-        { id = "cli:" .. user, name = user, role = "admin", projects = { "*" }, via = "cli" }, { note = options.note })
+      pushed, err = registry.push(path, source,
+        { id = "cli:" .. user, name = user, role = "admin", projects = { "*" }, via = "cli" }, { note = note })
     end
     store.close()
   end
@@ -92,32 +75,26 @@ local function by_store(options, source)
 end
 
 return function(args)
-  if args[1] == "--help" or args[1] == "-h" then
-    io.stdout:write(USAGE)
-    return 0
-  end
-  local options = parse(args)
-  if not options then
-    io.stderr:write(USAGE)
-    return 2
-  end
-  if not registry.valid_path(options.path) then
-    say("'", options.path, "' is no path of a script: names joined by /")
+  local verb, values = options.verb("script", args, { { "push", push } })
+  if not verb then return values end
+  local path, from = values[1], values[2]
+  if not registry.valid_path(path) then
+    say("'", path, "' is no path of a script: names joined by /")
     return 1
   end
-  local source, err = read(options.file)
+  local source, err = read(from)
   if not source then
     say(err.message or err.code)
     return 1
   end
   local line = registry.line_of_no_text(source)
   if line then
-    say(options.file, ":", tostring(line), ": is not UTF-8 text")
+    say(from, ":", tostring(line), ": is not UTF-8 text")
     return 1
   end
   local pushed
-  pushed, err = by_service(options, source)
-  if not pushed and not err then pushed, err = by_store(options, source) end
+  pushed, err = by_service(path, source, values.note)
+  if not pushed and not err then pushed, err = by_store(path, source, values.note) end
   if not pushed then
     say(registry.describe(err))
     return 1

@@ -1,34 +1,15 @@
 --- kontor test [--filter PATTERN] FILE…: busted inside the host, in one task, so that test bodies may wait.
 -- After every test what it left is counted: tasks, operations, VMs and handles must be as before it.
+local file = require "kt.file"
+local options = require "lib.options"
 local task = require "kt.task"
 
-local USAGE = "usage: kontor test [--filter PATTERN] FILE…\n"
+local line = {
+  usage = "kontor test [--filter PATTERN] FILE…",
+  arguments = { { "FILE…", "specs, or folders of them", many = true } },
+  options = { { "filter", "PATTERN", "only tests whose name matches this Lua pattern" } },
+}
 local SETTLE = 2 -- seconds that closing handles and cancelled tasks get to go
-
-local function parse(args)
-  local files, filter = {}, nil
-  local i = 1
-  while i <= #args do
-    if args[i] == "--filter" then
-      filter, i = args[i + 1], i + 1
-      if not filter then return nil end
-    elseif args[i]:sub(1, 1) == "-" then
-      return nil
-    else
-      files[#files + 1] = args[i]
-    end
-    i = i + 1
-  end
-  for _, name in ipairs(files) do
-    local f, err = io.open(name)
-    if not f then
-      io.stderr:write("kontor test: ", err, "\n")
-      return nil
-    end
-    f:close()
-  end
-  return #files > 0 and files or nil, filter
-end
 
 -- nil, or what is more than before.
 local function leftover(before, after)
@@ -94,7 +75,6 @@ local function run(files, filter)
     end)
   end
 
-  require("kt.file").stat(".") -- its threads, once made, stay
   -- At the root: the first before_each and the last after_each of every test.
   busted.api.before_each(function() before = task.counts() end)
   busted.api.after_each(function()
@@ -116,14 +96,13 @@ local function run(files, filter)
 end
 
 return function(args)
-  if args[1] == "--help" or args[1] == "-h" then
-    io.stdout:write(USAGE)
-    return 0
-  end
-  local files, filter = parse(args)
-  if not files then
-    io.stderr:write(USAGE)
-    return 2
+  local values, code = options.read("test", args, line)
+  if not values then return code end
+  for _, name in ipairs(values) do
+    if not file.stat(name) then
+      io.stderr:write("kontor test: there is no ", name, "\n")
+      return 2
+    end
   end
   package.path = package.path .. ";spec/?.lua;/usr/local/share/lua/5.1/?.lua;/usr/local/share/lua/5.1/?/init.lua;"
     .. "/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua"
@@ -132,7 +111,7 @@ return function(args)
   -- os.exit would close the state under live handles; a test that calls it fails.
   os.exit = function() error("os.exit was called", 2) end -- luacheck: ignore 122
 
-  local ok, passed, failed = pcall(run, files, filter)
+  local ok, passed, failed = pcall(run, values, values.filter)
   if not ok then
     io.stdout:write("ERROR ", tostring(passed), "\n0 passed, 1 failed\n")
     return 1

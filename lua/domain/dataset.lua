@@ -5,13 +5,13 @@ local answer = require "http.answer"
 local audit = require "domain.audit"
 local clock = require "kt.clock"
 local commit = require "domain.commit"
-local erp = require "door.erp"
 local ids = require "domain.ids"
 local json = require "json"
 local problem = require "http.problem"
 local registry = require "scripts.registry"
 local schema = require "http.schema"
 local T = require "http.types"
+local tables = require "domain.tables"
 local value = require "value"
 
 local M = {}
@@ -181,7 +181,7 @@ local function inspect(db, doc)
     return nil, err or problem.err("data_rejected", "There is no mapping " .. doc.mapping .. ".")
   end
   local inspected
-  inspected, err = erp.inspect(db, doc, files)
+  inspected, err = tables.inspect(db, doc, files)
   if not inspected then return nil, err end
   local accounts = {}
   for _, account in ipairs(inspected.tables) do accounts[account.name] = account end

@@ -1,11 +1,9 @@
 --- The door's ERP calls: which data set, and the sweep over it.
 
-local clock = require "kt.clock"
-local config = require "kt.config"
-local crypto = require "kt.crypto"
-local file = require "kt.file"
+local given = require "lib.given"
 local json = require "json"
 local sweep = require "erp.sweep"
+local tables = require "domain.tables"
 
 local M = {}
 
@@ -14,13 +12,6 @@ local WARNINGS = 50
 
 local function missing(id)
   return nil, { code = "dataset_missing", message = "there is no sealed dataset " .. tostring(id), retryable = false }
-end
-
-local function given(v)
-  if v == json.null then
-    return nil
-  end
-  return v
 end
 
 --- erp.load(dataset_id?) -> {dataset_id, name, mapping, as_of, tables}; without an id the newest
@@ -48,67 +39,17 @@ function M.load.run(call)
   elseif not dataset then
     return {}
   end
-  local tables = {}
+  local listed = {}
   for i, t in ipairs(dataset.tables) do
-    tables[i] = { name = t.name, rows = t.rows, bytes = t.bytes, sha256 = t.sha256 }
+    listed[i] = { name = t.name, rows = t.rows, bytes = t.bytes, sha256 = t.sha256 }
   end
   return {
     dataset_id = dataset._id,
     name = dataset.name,
     mapping = dataset.mapping,
     as_of = given(dataset.as_of),
-    tables = json.array(tables),
+    tables = json.array(listed),
   }
-end
-
---- Where the tables of a run lie while analysts read them.
-local function folder_of(run)
-  return M.folder() .. "/" .. run.execution_id
-end
-
---- Folder of all such tables: a cache of the store's blobs.
----@return string
-function M.folder()
-  return config.get("KONTOR_DATA_DIR") .. "/sweeps"
-end
-
---- Remove what sweeps of a dead worker left.
-function M.clear_all()
-  file.remove(M.folder())
-end
-
-local function fetch_tables(db, dataset, folder)
-  local ok, err = file.mkdir(folder)
-  if not ok then
-    return nil, err
-  end
-  local tables = {}
-  for i, t in ipairs(dataset.tables) do
-    local path = folder .. "/" .. i .. "." .. t.format
-    ok, err = db:blob_to_file(t.sha256, path)
-    if not ok then
-      return nil, err
-    end
-    tables[i] = { name = t.name, path = path, format = t.format, sha256 = t.sha256 }
-  end
-  return tables
-end
-
---- Read a data set as an analysis would, before one does.
----@param db table of the project
----@param dataset table its document
----@param files table<string, string> the mapping with its libs, by path
----@return { tables: table[], ignored: string[], warnings: table[] }? inspected, table? err
-function M.inspect(db, dataset, files)
-  local folder = M.folder() .. "/" .. dataset._id .. "-" .. crypto.uuid7()
-  local inspected
-  local tables, err = fetch_tables(db, dataset, folder)
-  if tables then
-    inspected, err = sweep.inspect { bundle = files, mapping = dataset.mapping, tables = tables,
-      as_of = given(dataset.as_of) or clock.format(clock.now()):sub(1, 10) }
-  end
-  file.remove(folder)
-  return inspected, err
 end
 
 --- The report of the newest completed run of this instance with this mapping.
@@ -170,13 +111,11 @@ function M.sweep.run(call)
       call.emit(type, data)
     end
   end
-  local folder = folder_of(run) .. "-" .. call.id
   local result
-  options.tables, err = fetch_tables(run.db, dataset, folder)
-  if options.tables then
-    result, err = sweep.run(options)
-  end
-  file.remove(folder)
+  result, err = tables.with(run.db, dataset, run.execution_id .. "-" .. call.id, function(files)
+    options.tables = files
+    return sweep.run(options)
+  end)
   if not result then
     return nil, err
   end

@@ -4,7 +4,7 @@
 --- Only which versions were used is recorded: they never change, so the compiled text is made again
 --- from them when a run is rebuilt.
 
-local places = require "engine.places"
+local places = require "lib.places"
 local prompts = require "domain.prompt"
 local template = require "template"
 local value = require "value"

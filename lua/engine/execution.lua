@@ -5,12 +5,13 @@ local clock = require "kt.clock"
 local executions = require "domain.execution"
 local finish = require "engine.finish"
 local follow = require "engine.follow"
+local given = require "lib.given"
 local ids = require "domain.ids"
 local instances = require "domain.instance"
 local journal = require "engine.journal"
 local json = require "json"
 local lease = require "engine.lease"
-local places = require "engine.places"
+local places = require "lib.places"
 local queue = require "engine.queue"
 local ready = require "engine.ready"
 local runner = require "engine.runner"
@@ -32,14 +33,6 @@ end
 
 local function field_error(pointer, code, message)
   return fail("validation_failed", message, { errors = { { pointer = pointer, code = code, message = message } } })
-end
-
---- nil for what is absent or null.
-local function given(v)
-  if v == json.null then
-    return nil
-  end
-  return v
 end
 
 --- The form in which the API shows an execution.

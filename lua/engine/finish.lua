@@ -6,7 +6,7 @@
 local clock = require "kt.clock"
 local config = require "kt.config"
 local file = require "kt.file"
-local findings = require "engine.findings"
+local findings = require "domain.finding"
 local hub = require "engine.hub"
 local journal = require "engine.journal"
 local json = require "json"

@@ -7,7 +7,7 @@
 local clock = require "kt.clock"
 local hub = require "engine.hub"
 local journal = require "engine.journal"
-local places = require "engine.places"
+local places = require "lib.places"
 local states = require "engine.states"
 local task = require "kt.task"
 local value = require "value"

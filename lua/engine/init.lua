@@ -1,7 +1,6 @@
 --- The engine: executions of this worker. Routes use `execution`, `follow` and `journal` of it.
 
 local config = require "kt.config"
-local erp = require "door.erp"
 local execution = require "engine.execution"
 local follow = require "engine.follow"
 local journal = require "engine.journal"
@@ -11,6 +10,7 @@ local ready = require "engine.ready"
 local recovery = require "engine.recovery"
 local runner = require "engine.runner"
 local seed = require "scripts.seed"
+local tables = require "domain.tables"
 local task = require "kt.task"
 
 local M = {
@@ -43,7 +43,7 @@ function M.start(context)
   end
   queue.set_others(others)
   if others == 0 then
-    erp.clear_all() -- nobody reads them any more
+    tables.clear_all() -- nobody reads them any more
   end
   if dev and context.slot == 0 then
     watcher = seed.watch(context.home)

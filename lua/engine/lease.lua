@@ -10,7 +10,7 @@ local config = require "kt.config"
 local crypto = require "kt.crypto"
 local ffi = require "ffi"
 local log = require "kt.log"
-local places = require "engine.places"
+local places = require "lib.places"
 local task = require "kt.task"
 local value = require "value"
 

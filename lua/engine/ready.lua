@@ -9,7 +9,7 @@
 
 local clock = require "kt.clock"
 local log = require "kt.log"
-local places = require "engine.places"
+local places = require "lib.places"
 local task = require "kt.task"
 local value = require "value"
 

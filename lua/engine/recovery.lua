@@ -5,7 +5,7 @@ local clock = require "kt.clock"
 local finish = require "engine.finish"
 local lease = require "engine.lease"
 local log = require "kt.log"
-local places = require "engine.places"
+local places = require "lib.places"
 local projects = require "domain.project"
 local ready = require "engine.ready"
 

@@ -2,8 +2,8 @@
 
 local clock = require "kt.clock"
 local finish = require "engine.finish"
+local given = require "lib.given"
 local hub = require "engine.hub"
-local json = require "json"
 local journal = require "engine.journal"
 local lease = require "engine.lease"
 local log = require "kt.log"
@@ -83,13 +83,6 @@ function M.announce(project_id, doc, status)
   }
 end
 
-local function given(v)
-  if v == json.null then
-    return nil
-  end
-  return v
-end
-
 --- What a workflow gets as `run`.
 local function info_of(doc, pinned, settings)
   return {
@@ -115,10 +108,7 @@ local function ended_of(this, outcome)
   elseif outcome.kind == "stopped" then
     local output = partial
     if output == nil and outcome.value then
-      output = value.decode(outcome.value)
-    end
-    if output == json.null then
-      output = nil
+      output = given(value.decode(outcome.value))
     end
     -- Where the script was when it had to end.
     stop.error.where = stop.error.where or this.killed_at or outcome.error and outcome.error.where

@@ -3,7 +3,7 @@
 local agents = require "domain.agent"
 local instances = require "domain.instance"
 local json = require "json"
-local places = require "engine.places"
+local places = require "lib.places"
 local prompts = require "domain.prompt"
 local registry = require "scripts.registry"
 local versions = require "domain.versions"

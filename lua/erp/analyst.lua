@@ -2,6 +2,7 @@
 -- It runs in a `kontor analyst` child (kt.analyst, which also says what a job and its messages are), where nothing can be
 -- opened once the tables are read and before a script is compiled. erp.sweep also calls it in its own process.
 local crypto = require "kt.crypto"
+local given = require "lib.given"
 local json = require "json"
 
 local R = require "erp.rule"
@@ -11,11 +12,6 @@ local script = require "erp.script"
 
 local PIECE = 200 -- findings in one message
 local NO_DATE = "1970-01-01" -- the key date of a run without data: no row is there to compare with it
-
-local function given(v)
-  if v == nil or v == json.null then return nil end
-  return v
-end
 
 local function failure(code, ...)
   return nil, { code = code, message = string.format(...), retryable = false }

@@ -1,4 +1,5 @@
 --- The report of an analysis (erp-rules.md, 2.8): the same data gives the same bytes.
+local given = require "lib.given"
 local json = require "json"
 local T = require "erp.table"
 
@@ -29,7 +30,6 @@ local NO_DECIMALS = { JPY = 0, KRW = 0, CLP = 0, HUF = 0, KWD = 3, BHD = 3, TND 
 function M.category(rule_id) return PREFIX[tostring(rule_id):match("^(%u+)%-%d+$") or ""] end
 
 local function null(v) if v == nil then return json.null end return v end
-local function present(v) if v == json.null then return nil end return v end
 
 local function object(keys, values) return json.ordered(values, keys) end
 
@@ -103,7 +103,7 @@ end
 
 local function dimension_keys(evidence, names)
   for _, name in ipairs(names) do
-    local value = present(evidence[name])
+    local value = given(evidence[name])
     if type(value) == "string" and value ~= "" then return { value } end
     if type(value) == "table" then
       local keys, seen = {}, {}
@@ -225,7 +225,7 @@ function M.build(input)
     local findings = {}
     for i, f in ipairs(rule.items) do
       findings[i] = finding_object(f)
-      local rc, rank = present(f.impact.amount_rc), present(f.rank)
+      local rc, rank = given(f.impact.amount_rc), given(f.rank)
       local entry = { rule_id = f.rule_id, finding_key = f.finding_key, severity = f.severity, kind = f.impact.kind,
         overlap = f.overlap_key, evidence = f.evidence, amount = rc and T.decimal(rc), rank = rank and T.decimal(rank) }
       entries[#entries + 1] = entry

@@ -200,11 +200,6 @@ const char *kt_dict_text(const struct kt_dict *d, int32_t code, size_t *n) {
     return d->entries[code].text;
 }
 
-size_t kt_dict_bytes(const struct kt_dict *d) {
-    return d->bytes + (size_t)d->cap * sizeof(struct entry) +
-           ((size_t)d->mask + 1) * sizeof(struct slot);
-}
-
 int kt_dict_merge(struct kt_dict *to, const struct kt_dict *from, int32_t *map) {
     for (int32_t i = 0; i < from->count; i++) {
         const struct entry *e = &from->entries[i];

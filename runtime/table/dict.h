@@ -20,7 +20,6 @@ int32_t kt_dict_intern_hashed(struct kt_dict *d, uint32_t hash, const char *s, s
 int32_t kt_dict_count(const struct kt_dict *d);
 /* Text of a code, not terminated; valid until the dictionary is freed. */
 const char *kt_dict_text(const struct kt_dict *d, int32_t code, size_t *n);
-size_t kt_dict_bytes(const struct kt_dict *d); /* memory held */
 
 /* map[code of from] = code in `to`: of all texts (added when new), or only of those there (else
  * KT_NULL32). -1 when memory is out. */

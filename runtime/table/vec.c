@@ -67,14 +67,3 @@ void kt_vec_free(void *p) {
 size_t kt_vec_in_use(void) {
     return in_use;
 }
-
-void kt_vec_trim(void) {
-    for (size_t c = 0; c < CLASSES; c++) {
-        while (kept[c] != NULL) {
-            struct head *h = kept[c];
-            kept[c] = h->next;
-            free(h);
-        }
-    }
-    kept_bytes = 0;
-}

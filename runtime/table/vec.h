@@ -8,4 +8,3 @@
 void *kt_vec_alloc(size_t bytes); /* aligned to 64; NULL when memory is out; never for 0 bytes */
 void kt_vec_free(void *p);        /* NULL is fine */
 size_t kt_vec_in_use(void);       /* bytes handed out, for the collector and for leftovers */
-void kt_vec_trim(void);           /* give the kept blocks back */

@@ -1,6 +1,6 @@
 -- The shipped agent's workflow in the engine: data sets, reports, findings between runs.
 local clock = require "kt.clock"
-local findings = require "engine.findings"
+local findings = require "domain.finding"
 local ids = require "domain.ids"
 local json = require "json"
 local support = require "engine.support"

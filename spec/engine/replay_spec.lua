@@ -282,7 +282,7 @@ describe("a worker that drains", function()
     local doc = assert(engine.execution.get(busy, accepted.execution_id))
     assert.equal("queued", doc.status)
     assert.equal(0, runner.total())
-    assert.equal(0, require("engine.places").master():count("kt_m_workers", {}))
+    assert.equal(0, require("lib.places").master():count("kt_m_workers", {}))
     assert.equal("cancelled",
       assert(engine.execution.cancel(busy, support.principal, accepted.execution_id)).status)
     support.start()
@@ -312,7 +312,7 @@ describe("what a dead worker left", function()
     local doc = assert(project.db:find_one("kt_p_executions", { _id = id }))
     doc._id, doc.status, doc.owner_epoch = id:sub(1, -4) .. "abc", "running", "dead"
     assert(project.db:insert("kt_p_executions", doc))
-    local master = require("engine.places").master()
+    local master = require("lib.places").master()
     assert(master:delete_one("kt_m_ready", { _id = project.id }))
     assert(master:insert("kt_m_workers", { _id = "dead", slot = 0, host = "elsewhere", pid = 1, process_start = "1",
       lease_until = value.date(clock.now() - 1) }))

@@ -1,5 +1,5 @@
 local bundle = require "scripts.bundle"
-local places = require "engine.places"
+local places = require "lib.places"
 local registry = require "scripts.registry"
 local seed = require "scripts.seed"
 local support = require "engine.support"

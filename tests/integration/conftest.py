@@ -65,7 +65,7 @@ class Service:
                         KONTOR_DATA_DIR=str(self.tmp / "data"), KONTOR_LOG_DIR=str(self.tmp / "logs"),
                         KONTOR_HOME=str(home or ROOT), KONTOR_DRAIN_SECONDS="10")
         self.env.update({k: str(v) for k, v in env.items()})
-        self.stderr = self.tmp / "stderr"
+        self.data, self.stderr = Path(self.env["KONTOR_DATA_DIR"]), self.tmp / "stderr"
 
     def launch(self):
         self.tmp.mkdir(parents=True, exist_ok=True)
@@ -176,8 +176,8 @@ class Service:
         ends = [e["msg"] for e in self.events("worker.ended")]
         crashes = [f"signal {n.value}" for n in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)]
         assert not set(ends) & {*crashes, "exit 99"}, ends  # 99: see tests/run
-        report = re.search(r"ERROR: \w+Sanitizer|runtime error:", self.text())
-        assert not report, self.text()[report.start():][:3000]
+        report = re.search(r"[^\n]*(Sanitizer:|runtime error:)", self.text())
+        assert not report, self.text()[report.start():][:4000]
 
     def kill_all(self):
         for pid in marked(self.mark):
@@ -192,8 +192,6 @@ class Service:
         eventually(lambda: not marked(self.mark), f"no process is left: {marked(self.mark)}", 5)
         assert not (self.tmp / "data" / "kontor.sock").exists()
         assert not self.events("worker.handles_left"), "a worker left handles open"
-        report = re.search(r"[^\n]*(Sanitizer:|runtime error:)", self.text())
-        assert not report, self.text()[report.start():][:4000]
         if self.port:
             with socket.socket() as s:
                 assert s.connect_ex(("127.0.0.1", self.port)) != 0, "the port is still served"
@@ -201,11 +199,11 @@ class Service:
 
 @pytest.fixture
 def make_service(tmp_path):
-    """make_service(name?, home=?, VARIABLE=value…) -> Service, not started."""
+    """make_service(name?, home=?, VARIABLE=value…) -> Service in a folder of its own, not started."""
     made = []
 
-    def make(name="service", home=None, **env):
-        made.append(Service(tmp_path / name, home, **env))
+    def make(name=None, home=None, **env):
+        made.append(Service(tmp_path / (name or f"service{len(made)}"), home, **env))
         return made[-1]
 
     yield make
@@ -217,10 +215,15 @@ def make_service(tmp_path):
             service.kill_all()
 
 
-@pytest.fixture
-def service(make_service):
-    """The real service, started."""
-    return make_service().start()
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """The real service, started once for all tests of a module."""
+    made = Service(tmp_path_factory.mktemp("service"))
+    try:
+        yield made.start()
+        made.stop()
+    finally:
+        made.kill_all()
 
 
 @pytest.fixture

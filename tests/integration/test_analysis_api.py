@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from analysis import RULES
-from api_fixtures import service, start_service  # noqa: F401
 from conftest import KONTOR
 
 P = "/api/v1/projects/acme"
@@ -28,7 +27,7 @@ def company(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def instance(service):  # noqa: F811
+def instance(service):
     return service.erp()
 
 
@@ -38,7 +37,7 @@ def offline(folder, tmp_path, *args):
     return json.loads(path.read_text())
 
 
-def upload(service, folder, mapping, as_of=None, names=None):  # noqa: F811
+def upload(service, folder, mapping, as_of=None, names=None):
     dataset = service.made(f"{P}/datasets", {"name": folder.name, "mapping": mapping, "as_of": as_of})["dataset_id"]
     for path in sorted(names or folder.glob("*.csv"), reverse=True):
         answer = service.request("PUT", f"{P}/datasets/{dataset}/tables/{path.name}", gzip.compress(path.read_bytes()),
@@ -48,7 +47,7 @@ def upload(service, folder, mapping, as_of=None, names=None):  # noqa: F811
     return dataset
 
 
-def analyse(service, instance, **input_data):  # noqa: F811
+def analyse(service, instance, **input_data):
     run = service.execute(instance, input_data=input_data)
     assert run["status"] == "completed", run["error"]
     answer = service.get(f"{P}/executions/{run['execution_id']}/report")
@@ -64,7 +63,7 @@ def plain(report, *besides):
     return left
 
 
-def test_same_report_as_offline_then_its_trend(service, instance, company, tmp_path):  # noqa: F811
+def test_same_report_as_offline_then_its_trend(service, instance, company, tmp_path):
     want = offline(company, tmp_path)
     upload(service, company, "identity", "2025-06-30")
     run, report = analyse(service, instance)
@@ -77,7 +76,7 @@ def test_same_report_as_offline_then_its_trend(service, instance, company, tmp_p
     assert plain(again, "trend") == plain(want, "trend")
 
 
-def test_events_tell_what_the_report_holds(service, instance, company):  # noqa: F811
+def test_events_tell_what_the_report_holds(service, instance, company):
     upload(service, company, "identity", "2025-06-30")
     run, report = analyse(service, instance)
     events = service.request("GET", f"{P}/executions/{run['execution_id']}/events", headers={"Accept": "application/json"}).json()
@@ -94,7 +93,7 @@ def test_events_tell_what_the_report_holds(service, instance, company):  # noqa:
     assert swept["by_category"] == {k: v["count"] for k, v in report["summary"]["by_category"].items()}
 
 
-def test_choices_of_a_run(service, instance, company):  # noqa: F811
+def test_choices_of_a_run(service, instance, company):
     dataset = upload(service, company, "identity", "2025-06-30")
     _, report = analyse(service, instance, dataset_id=dataset, rules=["PRO-001"], rule_params={"PRO-001.one_time_limit": "5"})
     assert [c["rule_id"] for c in report["data"]["coverage"]] == ["PRO-001"]
@@ -108,7 +107,7 @@ def test_choices_of_a_run(service, instance, company):  # noqa: F811
     assert run["status"] == "failed" and "sap" in run["error"]["message"]
 
 
-def test_findings_name_the_version_of_their_rule(service, instance, company):  # noqa: F811
+def test_findings_name_the_version_of_their_rule(service, instance, company):
     path = "agents/erp-exception-management/rules/PRO-001.lua"
     source = (Path(__file__).resolve().parents[2] / path).read_text()
 
@@ -135,7 +134,7 @@ def test_findings_name_the_version_of_their_rule(service, instance, company):  #
     assert versions(third)["INV-001"] == {1}
 
 
-def test_without_data_the_run_completes_and_says_so(service, tmp_path):  # noqa: F811
+def test_without_data_the_run_completes_and_says_so(service, tmp_path):
     instance = service.made("/api/v1/master/projects", {"project_id": "empty", "project_name": "P", "customer_name": "C"}) and \
         service.made("/api/v1/projects/empty/agent-instances", {"agent_id": "erp-exception-management", "name": "E"})["instance_id"]
     run = service.execute(instance, project="empty")
@@ -146,7 +145,7 @@ def test_without_data_the_run_completes_and_says_so(service, tmp_path):  # noqa:
 
 
 @pytest.mark.skipif(shared_data() is None, reason="../shared/erp-data is not here")
-def test_adventureworks_through_the_service(service, instance, tmp_path):  # noqa: F811
+def test_adventureworks_through_the_service(service, instance, tmp_path):
     folder = shared_data() / "adventureworks"
     want = offline(folder, tmp_path, "--mapping", "adventureworks")
     # Files that the mapping does not read change nothing.

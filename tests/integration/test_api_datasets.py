@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from api_fixtures import service, start_service  # noqa: F401
 from client import Client, check_problem
 
 PROJECT = "data-test"

@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from api_fixtures import service, start_service  # noqa: F401
 from client import Client, check_problem, without_request_id
 
 MASTER = "/api/v1/master"

@@ -6,7 +6,6 @@ import json
 import pytest
 import websockets
 
-from api_fixtures import service, start_service  # noqa: F401
 from client import Client, check_problem
 
 PROJECT = "default"

@@ -3,7 +3,6 @@ import os
 import subprocess
 
 import pytest
-from api_fixtures import start_service  # noqa: F401
 from client import Client, check_problem
 
 MASTER = "/api/v1/master"
@@ -21,8 +20,8 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_it_goes_on(small_disk, start_service):  # noqa: F811
-    service = start_service(keep=small_disk / "data")
+def test_it_goes_on(small_disk, make_service):
+    service = make_service(KONTOR_DATA_DIR=small_disk / "data").start()
     api = Client(service.port)
     kept = api.ok("POST", DATASETS, {"name": "kept"}, want=(201,))
     api.upload("default", kept["dataset_id"], "a.csv", b"a\n1\n")

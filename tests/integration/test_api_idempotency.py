@@ -3,7 +3,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from api_fixtures import service, start_service  # noqa: F401
 from client import Client, check_problem
 
 MASTER = "/api/v1/master"
@@ -104,26 +103,26 @@ def test_a_put_has_none(api):
     assert two["version"] == one["version"] + 1
 
 
-def test_it_lasts_over_a_restart(start_service):
-    service = start_service()
+def test_it_lasts_over_a_restart(make_service):
+    service = make_service().start()
     body = {"project_id": "kept", "project_name": "I", "customer_name": "T"}
     first = Client(service.port).post(f"{MASTER}/projects", body, headers=key("k"))
     service.stop()
-    service = start_service(keep=service.data)
+    service = make_service(KONTOR_DATA_DIR=service.data).start()
     again = Client(service.port).post(f"{MASTER}/projects", body, headers=key("k"))
     assert (again.status, again.body) == (201, first.body)
     service.stop()
 
 
-def test_it_ends_after_24_hours(start_service):
-    service = start_service(env={"KONTOR_TEST_CLOCK": "2026-01-01T00:00:00Z"})
+def test_it_ends_after_24_hours(make_service):
+    service = make_service(KONTOR_TEST_CLOCK="2026-01-01T00:00:00Z").start()
     body = {"name": "x"}
     first = Client(service.port).post("/api/v1/projects/default/datasets", body, headers=key("k"))
     service.stop()
-    service = start_service(env={"KONTOR_TEST_CLOCK": "2026-01-01T23:59:00Z"}, keep=service.data)
+    service = make_service(KONTOR_DATA_DIR=service.data, KONTOR_TEST_CLOCK="2026-01-01T23:59:00Z").start()
     assert Client(service.port).post("/api/v1/projects/default/datasets", body, headers=key("k")).body == first.body
     service.stop()
-    service = start_service(env={"KONTOR_TEST_CLOCK": "2026-01-02T00:01:00Z"}, keep=service.data)
+    service = make_service(KONTOR_DATA_DIR=service.data, KONTOR_TEST_CLOCK="2026-01-02T00:01:00Z").start()
     later = Client(service.port).post("/api/v1/projects/default/datasets", body, headers=key("k"))
     assert later.status == 201 and later.json["dataset_id"] != first.json["dataset_id"]
     service.stop()

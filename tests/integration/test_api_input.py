@@ -3,7 +3,6 @@ import json
 
 import pytest
 
-from api_fixtures import service, start_service  # noqa: F401
 from client import Client, check_problem, without_request_id
 
 MASTER = "/api/v1/master"

@@ -7,7 +7,6 @@ from openapi_spec_validator import validate
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from api_fixtures import service, start_service  # noqa: F401
 from client import Client
 
 DEFAULT = "default"

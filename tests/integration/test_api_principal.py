@@ -5,7 +5,6 @@ import os
 import socket
 import stat
 
-from api_fixtures import service, start_service  # noqa: F401
 from client import Client, check_problem
 
 MASTER = "/api/v1/master"
@@ -34,7 +33,7 @@ def prompt(name):
     return {"prompt_id": name, "name": "P", "template": "x"}
 
 
-def test_the_admin_socket(service):  # noqa: F811
+def test_the_admin_socket(service):
     mode = os.stat(service.data / "kontor.sock").st_mode
     assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600
     status, doc = over_socket(service, "POST", f"{MASTER}/system-prompts", prompt("by-socket"), **{"X-Kontor-User": "ann"})
@@ -48,15 +47,15 @@ def test_the_admin_socket(service):  # noqa: F811
     assert status == 201 and doc["created_by"] != "a b/../c"
 
 
-def test_over_tcp_it_is_dev(service):  # noqa: F811
+def test_over_tcp_it_is_dev(service):
     doc = Client(service.port).ok("POST", f"{MASTER}/system-prompts", prompt("by-tcp"), want=(201,), headers={"X-Kontor-User": "ann"})
     assert doc["created_by"] == "dev"
     named = Client(service.port).ok("POST", f"{MASTER}/system-prompts", {**prompt("named"), "created_by": "The team"}, want=(201,))
     assert (named["created_by"], named["updated_by"]) == ("The team", "dev")
 
 
-def test_further_hosts(start_service):  # noqa: F811
-    service = start_service(env={"KONTOR_HOSTS": "kontor.lan,Other.lan:81"})
+def test_further_hosts(make_service):
+    service = make_service(KONTOR_HOSTS="kontor.lan,Other.lan:81").start()
     api = Client(service.port)
     for host in ("kontor.lan", "KONTOR.lan:8000", "other.lan:81", "localhost"):
         assert api.get("/health", headers={"Host": host}).status == 200, host
@@ -66,11 +65,11 @@ def test_further_hosts(start_service):  # noqa: F811
                    headers={"Host": "kontor.lan", "Origin": "http://kontor.lan"}).status == 200
 
 
-def test_one_project_only(start_service):  # noqa: F811
-    service = start_service()
+def test_one_project_only(make_service):
+    service = make_service().start()
     Client(service.port).ok("POST", f"{MASTER}/projects", {"project_id": "second", "project_name": "S", "customer_name": "S"})
     service.stop()
-    service = start_service(keep=service.data, env={"ENABLE_MULTI_TENANT": "0"})
+    service = make_service(KONTOR_DATA_DIR=service.data, ENABLE_MULTI_TENANT="0").start()
     api = Client(service.port)
     assert api.get("/api/v1/projects/default/datasets").status == 200
     check_problem(api.get("/api/v1/projects/second/datasets"), 404, "not_found")

@@ -4,7 +4,6 @@ import signal
 import threading
 
 import websockets.sync.client
-from api_fixtures import start_service  # noqa: F401
 from client import Client
 from conftest import eventually
 
@@ -12,8 +11,8 @@ INSTANCE = "inst_legacy_erp-exception-management"
 BASE = "/api/v1/projects/default/executions"
 
 
-def test_hup_under_load_fails_no_request(start_service):  # noqa: F811
-    service = start_service()
+def test_hup_under_load_fails_no_request(make_service):
+    service = make_service().start()
     Client(service.port).ok("POST", "/api/v1/master/setup/erp-defaults", {}, want=(200,))
     stop, failed, done = threading.Event(), [], [0, 0]
 
@@ -49,8 +48,8 @@ def test_hup_under_load_fails_no_request(start_service):  # noqa: F811
     assert len(made) == len({d["dataset_id"] for d in made})
 
 
-def test_followers_of_a_drained_worker_come_back(start_service):  # noqa: F811
-    service = start_service()
+def test_followers_of_a_drained_worker_come_back(make_service):
+    service = make_service().start()
     api = Client(service.port)
     api.ok("POST", "/api/v1/master/setup/erp-defaults", {}, want=(200,))
     run = api.ok("POST", BASE, {"instance_id": INSTANCE, "run_at": "2099-01-01T00:00:00Z"}, want=(202,))
@@ -76,9 +75,9 @@ def test_followers_of_a_drained_worker_come_back(start_service):  # noqa: F811
     assert types[-1] == "execution.cancelled"
 
 
-def test_term_ends_open_streams(start_service):  # noqa: F811
+def test_term_ends_open_streams(make_service):
     """stop() of the fixture asserts exit 0 and that nothing is left."""
-    service = start_service()
+    service = make_service().start()
     api = Client(service.port)
     api.ok("POST", "/api/v1/master/setup/erp-defaults", {}, want=(200,))
     run = api.ok("POST", BASE, {"instance_id": INSTANCE, "run_at": "2099-01-01T00:00:00Z"}, want=(202,))

@@ -2,7 +2,6 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from api_fixtures import start_service  # noqa: F401
 from client import Client, check_problem
 
 MASTER = "/api/v1/master"
@@ -10,8 +9,8 @@ DATASETS = "/api/v1/projects/default/datasets"
 
 
 @pytest.fixture
-def api(start_service):  # noqa: F811
-    service = start_service(env={"KONTOR_WORKERS": "3"})
+def api(make_service):
+    service = make_service(KONTOR_WORKERS="3").start()
     return Client(service.port)
 
 

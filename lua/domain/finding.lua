@@ -2,6 +2,7 @@
 --- rows hold what people do with a finding between runs.
 
 local crypto = require "kt.crypto"
+local given = require "lib.given"
 local json = require "json"
 local registry = require "scripts.registry"
 local sweep = require "erp.sweep"
@@ -44,13 +45,6 @@ function M.impact_sort(amount)
   return value.int64(digits_of(amount))
 end
 
-local function null_to_nil(v)
-  if v == json.null then
-    return nil
-  end
-  return v
-end
-
 --- Versions of the rules that a run was accepted with. Yields.
 ---@param doc table execution, with snapshot and created_at
 ---@param ids table<string, any> the rule ids wanted, as keys
@@ -76,8 +70,8 @@ function M.rule_versions(doc, ids)
 end
 
 local function amount_of(finding)
-  local impact = null_to_nil(finding.impact) or {}
-  return null_to_nil(impact.amount_rc) or null_to_nil(impact.amount)
+  local impact = given(finding.impact) or {}
+  return given(impact.amount_rc) or given(impact.amount)
 end
 
 local function row_op(doc, at, entry)
@@ -95,7 +89,7 @@ local function row_op(doc, at, entry)
         reason = finding.reason,
         severity = finding.severity,
         severity_rank = RANK[finding.severity],
-        impact = null_to_nil(finding.impact) or {},
+        impact = given(finding.impact) or {},
         impact_sort = M.impact_sort(amount_of(finding)),
         overlap_key = finding.overlap_key,
         explanation = finding.explanation,
