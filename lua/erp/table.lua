@@ -25,6 +25,7 @@
 --   t.decimal "12.5"       Decimal of text or integer          t.iso(day), t.week(day), t.day "2014-05-31"
 --   t.monday(day)          Monday of its ISO week              t.exceeds(v, ref, pct, abs, mode?)
 --   t.fx(from, to, day)    Decimal | nil (rate type M, section 0)       t.round(x, currency)
+--   t.smallest_unit(currency)     Decimal: 0.01, for JPY 1
 --   t.unit_cost(material, plant)  Decimal per base unit | nil (unit_cost/price_unit, scale 6), and its currency | nil
 --   t.plant_currency(plant)       "JPY": of the plant's company; unknown: t.currency_cc
 --   t.base(q, material, uom)      q in base units (scale 6) | nil: no conversion
@@ -73,6 +74,7 @@
 --       "iso_week", col            Monday of the date's week (date)
 --       "text", col, function(text) -> text | nil       called once a distinct value
 --       "by", {cols}, type, function(values…) -> value | nil      called once a distinct combination
+--       "copy", col                the same under another name
 --       "quotient", colA, colB     A / B, scale 6; NULL when B is 0
 --       "round_to", col, unit      the nearest multiple of the amount in column `unit`, as an amount
 --       "const", type, value
@@ -85,7 +87,7 @@
 --   tab:to_base{qty = "open", material = "material_id", uom = "uom", as = "base_qty"}   rows without
 --                          conversion are dropped and counted as skipped `no_uom`
 --   tab:unit_price{price = "price", unit = "price_unit", material = "material_id", uom = "price_uom", as = "base_price"}
---                          price of one base unit (scale 6); NULL where there is no conversion
+--                          price of one base unit (scale 6); NULL where there is no conversion; without uom: price is of that unit
 --   tab:trailing_mean{by = {"vendor_id"}, order = {"date","po_id"}, value = "price", other = "po_id", last = 5, least = 3, as = "mean"}
 --                          within each key, in order: mean (scale 6) of `value` over the last rows before this
 --                          one that have another `other`; NULL when there are fewer than `least`

@@ -160,16 +160,18 @@ describe("the demo company", function()
       seen[key], last = true, key
       if label.must == "fire" then
         reasons[label.rule_id .. "." .. label.reason] = true
-        assert.matches("^%d+%.?%d*$", label.impact_amount)
+        assert.matches("^%-?%d+%.?%d*$", label.impact_amount)
       else
         traps[label.trap] = true
       end
     end
-    for _, reason in ipairs { "IMT-007.exact", "IMT-007.no_reference", "INV-001.stock_out", "PRD-005.overload", "PRO-001.unknown",
-      "PRO-001.deleted", "PRO-001.blocked", "PRO-001.current_status", "PRO-001.not_approved", "PRO-001.role", "PRO-001.one_time" } do
+    for _, reason in ipairs { "IMT-007.exact", "IMT-007.no_reference", "INV-001.stock_out", "PRD-005.overload", "FIN-008.tax",
+      "OFU-004.late", "PRO-002.cert", "PRO-002.rating", "PRO-002.source_list", "PRO-002.self_approval", "PRO-005.rejected",
+      "PRO-005.unapproved", "PRO-005.late", "PRO-005.over_limit", "PRO-006.split", "PRO-009.price_over", "PRO-001.unknown", "PRO-001.deleted", "PRO-001.blocked", "PRO-001.current_status", "PRO-001.not_approved", "PRO-001.role", "PRO-001.one_time" } do
       assert.is_true(reasons[reason], reason)
     end
-    for _, trap in ipairs { "reversed_member", "at_capacity", "smallest_stock", "one_time_at_limit", "instalments" } do
+    for _, trap in ipairs { "reversed_member", "at_capacity", "smallest_stock", "one_time_at_limit", "instalments",
+      "reverse_charge", "late_return", "certificate_not_mandatory", "receipt_reversed", "one_unit_below_together", "other_currency_equal" } do
       assert.is_true(traps[trap], trap)
     end
     assert.is_true(result.planted >= 20 and result.decoys >= 3 * 20)

@@ -1,4 +1,4 @@
--- The four rules on small tables: what fires, and each trap of their FP lines that must not.
+-- IMT-007, PRO-001, INV-001 and PRD-005 on small tables: what fires, and each trap of their FP lines that must not.
 local helper = require "erp.rules_helper"
 local run, keys, explained = helper.run, helper.keys, helper.explained
 

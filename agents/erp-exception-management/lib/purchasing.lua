@@ -1,4 +1,6 @@
---- Values of purchase orders.
+--- Purchase orders: their values, what was received and invoiced.
+local money = require "money"
+
 local M = {}
 
 local UNPOSTED = { { "status", "in", { "parked", "cancelled" } } }
@@ -22,6 +24,26 @@ function M.po_values(t, orders)
     values[order.po_id] = values[order.po_id] or order.net_value
   end
   return values
+end
+
+--- Orders that are not deleted with the columns value, their po_value, and value_cc, the same in the currency of the company (cc)
+--- at the order date. Orders without value or rate are skipped. `lines.*` are sums over the lines that are not deleted:
+--- lines (their number) and what `sums` asks for.
+---@param t table
+---@param orders erp.Table of purchase_order rows
+---@param sums table<string, table>? aggregates, as of group
+---@return erp.Table
+function M.valued(t, orders, sums)
+  local of_line = { value = { "sum", "net_value" }, lines = { "count" }, valued = { "count", "net_value" } }
+  for name, sum in pairs(sums or {}) do of_line[name] = sum end
+  local lines = t.po_line:without { { "deleted", "eq", true } }:group({ "po_id" }, of_line)
+  orders = orders:with("lines", lines, { "po_id" })
+    :with("whole", lines:where { { "lines", "eq", { "valued" } } }, { "po_id" })
+    :derive("value", "coalesce", "whole.value", "net_value")
+    :skip("no_net_value", { { "value", "null" } })
+  return money.with_rate(t, orders, { currency = "currency", date = "order_date" })
+    :skip("no_rate", { { "rate", "null" } })
+    :derive("value_cc", "times", "value", "rate")
 end
 
 --- Value received and invoiced so far, for evidence.

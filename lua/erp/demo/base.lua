@@ -102,6 +102,7 @@ end
 
 function M.vendor_id(v) return format("V%06d", v) end
 function M.material_id(m) return format("M%07d", m) end
+function M.contract_id(v) return format("CT%06d", v) end
 function M.customer_id(c) return format("C%06d", c) end
 
 --- Materials that a vendor has a price for.

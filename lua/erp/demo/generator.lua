@@ -1,6 +1,6 @@
 --- The generator with ground truth (erp-rules.md, section 5): a consistent demo company, planted exceptions, labels.
--- A first part: the tables of purchase to pay, stock, sales and production; rules IMT-007, INV-001, PRD-005, PRO-001.
--- A further rule is one module in erp/demo/rules, a further table one entry in erp/demo/columns.
+-- So far: the tables of purchase to pay, tax, stock, sales and production, and the rules of erp/demo/rules. A further rule
+-- is one module there, a further table one entry in erp/demo/columns.
 local json = require "json"
 
 local calendar = require "erp.calendar"

@@ -8,8 +8,18 @@ local floor, format = math.floor, string.format
 
 -- One module a rule: {id, cases = {{name, fn}, …}, decoys = {{trap, fn}, …}, population = fn(world)}. fn(case) writes the
 -- rows and returns the label's key and, for a case, reason, impact, currency and what moves the severity.
-local planters = { require "erp.demo.rules.imt_007", require "erp.demo.rules.inv_001", require "erp.demo.rules.prd_005",
-  require "erp.demo.rules.pro_001" }
+local planters = {
+  require "erp.demo.rules.imt_007",
+  require "erp.demo.rules.inv_001",
+  require "erp.demo.rules.prd_005",
+  require "erp.demo.rules.pro_001",
+  require "erp.demo.rules.fin_008",
+  require "erp.demo.rules.ofu_004",
+  require "erp.demo.rules.pro_002",
+  require "erp.demo.rules.pro_005",
+  require "erp.demo.rules.pro_006",
+  require "erp.demo.rules.pro_009",
+}
 
 -- Cents around the limits of the severity bands.
 local EDGES = { 99999, 100000, 100001, 999999, 1000000, 1000001, 9999999, 10000000, 10000001 }

@@ -32,6 +32,8 @@ function M.new(opts)
   local self = setmetatable({ D = opts.as_of, first = opts.as_of - 540, n = n }, World)
   self.vendors, self.materials = max(20, floor(n / 50)), max(50, floor(n / 20))
   self.customers, self.pos = max(20, floor(n / 40)), max(2, floor(n / 3))
+  -- Orders go to the buyers in turn, so that none places two with one vendor within two weeks.
+  self.buyers = max(40, floor(self.pos * 16 / 529) + 1)
   self.productions = max(5, floor(n / 10))
   self.centers = 3 * max(3, floor(n / 6000))
   for id, name in ipairs { "vendor", "material", "po", "sales", "production", "stock", "customer", "plant_case" } do

@@ -251,6 +251,7 @@ function M.rule_view(data, run)
     zero = D.decimal(0), runs = run.reasons, population = run.population, skip = run.skip,
     fx = guarded "fx", plant_currency = guarded "plant_currency", unit_cost = guarded "unit_cost", base = guarded "base",
     round = function(...) return service(data, "round")(...) end,
+    smallest_unit = function(currency) return D.decimal(1):div(D.decimal("1" .. ("0"):rep(service(data, "decimals")(currency))), 4) end,
     has = function(self, path) return M.has(data, path or self) end,
   }
   local tables = {}

@@ -164,6 +164,8 @@ function derive.by(f, keys, kind, fn)
   return c
 end
 
+function derive.copy(f, a) return K.get(f, a, 3) end
+
 function derive.quotient(f, a, b)
   local x, y = K.get(f, a, 3), K.get(f, b, 3)
   if not x.scale or not y.scale then error("quotient is of numbers", 3) end

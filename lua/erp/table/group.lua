@@ -106,7 +106,10 @@ end
 local function lookup_valid(v, other, theirs, ours, valid)
   local gr = key_index(other, theirs)
   local from, until_, at = values_of(other, valid.from), values_of(other, valid.until_), values_of(v, valid.at)
-  if not at then error("there is no date \"" .. valid.at .. "\"", 3) end
+  if not at then -- the column is missing: no row has a date
+    at = F.alloc(4, v.n)
+    C.kt_k_fill32(at, v.n, F.NULL32)
+  end
   local start, list = members(other, gr)
   local newest = F.alloc(4, other.n)
   ffi.copy(newest, list, 4 * other.n)
@@ -140,7 +143,7 @@ local function semi(want)
   return function(t, other, keys)
     local v, o = of(t), of(other, 2)
     local theirs, ours = split_keys(keys)
-    if v.n == 0 then return t end
+    if v.n == 0 or (o.n == 0 and want == 0) then return t end
     for _, name in ipairs(ours) do -- NULL equals nothing: no row need be looked up
       local c = K.get(v.f, name)
       if c.missing and c.default == nil then return want == 0 and t or V.new(v.f, F.alloc(4, 0), 0, v.run) end

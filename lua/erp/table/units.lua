@@ -11,12 +11,11 @@ local methods, of = V.methods, V.of
 local function factors(v, f, material, uom)
   local run = v.run and v.run.factor and v.run or error("units are known inside a rule only", 3)
   if not (run.allowed.material and run.allowed.uom_conv) then error("units are read from material and uom_conv: declare them", 3) end
-  local uoms = K.get(f, uom, 4)
   local ids = F.alloc(4, v.n)
   C.kt_k_fill32(ids, v.n, 0)
   local num, den = F.alloc(8, 1), F.alloc(8, 1)
   num[0], den[0] = 1, 1
-  if run.plain_units() or uoms.missing then return ids, num, den end
+  if uom == nil or run.plain_units() or K.get(f, uom, 4).missing then return ids, num, den end
   -- What is in no unit, or in the material's own.
   local inside = V.new(f, nil, v.n, v.run):with("base#unit", run.materials(), { material_id = material })
   local other = inside:without { { uom, "null" }, { uom, "eq", "" }, { uom, "eq", { "base#unit.base_uom" } } }

@@ -1,31 +1,15 @@
 --- PRO-001 Unapproved vendor: one order of a reserved vendor a case; a text line, so no price or stock is touched.
 local base = require "erp.demo.base"
 local calendar = require "erp.calendar"
-local date, money = calendar.text, base.money
+local document = require "erp.demo.document"
+local date = calendar.text
 
 local function order(c, vendor, amount, fields)
-  local day = c.ordered or c:past(2)
-  local po_id = string.format("47%08d", c.no)
-  local row = { po_id = po_id, company_id = c.company.id, vendor_id = vendor, doc_type = "NB", created_date = date(day),
-    created_by = string.format("BUYER%02d", c.no % 40 + 1), order_date = date(day), currency = c.company.currency,
-    fx_rate = "1.0000", approval = "approved", approved_date = date(day), approved_by = "MGR02",
-    net_value = money(amount, c.company.currency), purch_group = "G09", sent = 1, sent_date = date(day), deleted = 0 }
-  for name, value in pairs(fields or {}) do row[name] = value end
-  c.out.purchase_order:row(row)
-  c.out.po_line:row { po_id = po_id, line = "10", plant_id = c.company.plant, qty = 1, uom = "EA",
-    price = money(amount, c.company.currency), price_unit = 1, price_uom = "EA", net_value = money(amount, c.company.currency),
-    tax_code = c.company.tax_code, item_cat = "standard", gr_required = 1, ir_expected = 1, over_tol = 0, under_tol = 0,
-    delivered_flag = 0, invoiced_flag = 0, is_return = 0, free = 0, deleted = 0 }
-  c.out.po_schedule:row { po_id = po_id, line = "10", sched = "1", due_date = date(base.on_or_after(c.D + 20)), qty = 1 }
-  return po_id
+  return document.order(c, { id = string.format("47%08d", c.no), vendor = vendor, day = c.ordered or c:past(2), amount = amount,
+    fields = fields })
 end
 
-local function vendor(c, fields)
-  local row = c.world:vendor_row(900000 + c.no)
-  for name, value in pairs(fields) do row[name] = value end
-  c.out.vendor:row(row)
-  return row.vendor_id
-end
+local function vendor(c, fields) return document.vendor(c, 900000 + c.no, fields) end
 
 -- A case: the vendor's fields as a function of the order date.
 local function case(reason, fields, severity)

@@ -18,9 +18,19 @@ function M:write_basics(out)
     out.plant:row { plant_id = c.plant, company_id = c.id, calendar_id = base.calendar_id, neg_stock_allowed = 0 }
     out.currency:row { currency = c.currency, decimals = base.decimals[c.currency] }
     out.tax_code:row { country = c.country, tax_code = c.tax_code, valid_from = "2000-01-01", rate = c.tax, kind = "input" }
+    -- A reduced rate that rose by one per cent in the middle of the history, and reverse charge.
+    local rise = self.D - 200
+    out.tax_code:row { country = c.country, tax_code = "IR", valid_from = "2000-01-01", valid_to = date(rise - 1), rate = 5, kind = "input" }
+    out.tax_code:row { country = c.country, tax_code = "IR", valid_from = date(rise), rate = 6, kind = "input" }
+    out.tax_code:row { country = c.country, tax_code = "RC", valid_from = "2000-01-01", rate = c.tax, kind = "reverse" }
     local limit = c.currency == "JPY" and 750000 or 500000
     out.approval_policy:row { company_id = c.id, doc_type = "NB", level = 1, min_amount = money(limit, c.currency),
       currency = c.currency, approver_limit = money(limit * 100000, c.currency) }
+    -- Framework orders are approved on two levels; what is above the second has no approver.
+    for level = 1, 2 do
+      out.approval_policy:row { company_id = c.id, doc_type = "FO", level = level, min_amount = money(limit * (level == 1 and 1 or 4), c.currency),
+        currency = c.currency, approver_limit = money(limit * (level == 1 and 4 or 20), c.currency) }
+    end
   end
   for _, from in ipairs { "EUR", "JPY", "USD" } do
     for _, to in ipairs { "EUR", "JPY", "USD" } do
@@ -48,8 +58,21 @@ function M:write_masters(out)
   for v = 1, self.vendors do
     out.vendor:row(self:vendor_row(v))
     local currency = base.companies[self:home(v)].currency
+    out.vendor_cert:row { vendor_id = vendor_id(v), cert_type = "ISO9001", valid_from = "2015-01-01", valid_to = "2035-12-31", mandatory = 1 }
+    if v % 3 == 0 then
+      out.vendor_cert:row { vendor_id = vendor_id(v), cert_type = "ISO14001", valid_from = "2015-01-01", valid_to = "2018-12-31", mandatory = 0 }
+    end
+    local agreed = self:vendor_material(v, 0)
+    out.contract:row { contract_id = base.contract_id(v), line = "10", vendor_id = vendor_id(v), kind = "quantity", valid_from = "2015-01-01",
+      valid_to = "2035-12-31", target_qty = 100000000, currency = currency, material_id = material_id(agreed),
+      price = money(self:unit_price(agreed, currency) * 100, currency), price_unit = 100, uom = "EA", deleted = 0 }
     for k = 0, base.vendor_materials - 1 do
       local m = self:vendor_material(v, k)
+      if m % 10 == 0 then -- a material with a source list: all who may deliver it are in it
+        for _, c in ipairs(base.companies) do
+          out.source_list:row { material_id = material_id(m), plant_id = c.plant, vendor_id = vendor_id(v), valid_from = "2015-01-01", blocked = 0 }
+        end
+      end
       out.vendor_price:row { vendor_id = vendor_id(v), material_id = material_id(m), valid_from = "2015-01-01",
         price = money(self:unit_price(m, currency), currency), price_unit = 1, uom = "EA", currency = currency }
     end

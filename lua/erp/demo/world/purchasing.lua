@@ -17,7 +17,7 @@ function M:po(p)
   local ordered = base.on_or_before(self.first + 10 + floor((p - 1) * 529 / self.pos))
   local due = base.on_or_after(ordered + 10 + self.vendor_draw(v, 1, 51))
   local po = { id = format("45%08d", p), vendor = v, company = company, currency = home.currency, ordered = ordered, due = due,
-    creator = format("BUYER%02d", draw(p, 4, 40) + 1), partial = draw(p, 5, 10) < 3, lines = {}, net = 0 }
+    creator = format("BUYER%02d", p % self.buyers + 1), partial = draw(p, 5, 10) < 3, lines = {}, net = 0 }
   local k0 = draw(p, 6, base.vendor_materials)
   for l = 1, base.line_count(draw, p) do
     local m = self:vendor_material(v, (k0 + l) % base.vendor_materials)
@@ -60,11 +60,13 @@ function M:write_po(out, p)
     sent = 1, sent_date = date(po.ordered), deleted = 0 }
   local index = company_index[company.id]
   for l, line in ipairs(po.lines) do
+    local agreed = line.material == self:vendor_material(po.vendor, 0)
     out.po_line:row { po_id = po.id, line = line.no, material_id = material_id(line.material), plant_id = company.plant,
       qty = line.qty, uom = line.uom, price = money(line.price * line.per, currency), price_unit = line.per,
       price_uom = line.uom, net_value = money(line.net, currency), tax_code = company.tax_code, item_cat = "standard",
       gr_required = 1, ir_expected = 1, over_tol = 0, under_tol = 0, delivered_flag = complete and 1 or 0,
-      invoiced_flag = 0, is_return = 0, free = 0, deleted = 0 }
+      invoiced_flag = 0, is_return = 0, free = 0, est_price = 0, contract_id = agreed and base.contract_id(po.vendor) or "",
+      contract_line = agreed and "10" or "", deleted = 0 }
     out.po_schedule:row { po_id = po.id, line = line.no, sched = "1", due_date = date(po.due), qty = line.qty }
     for i = 1, po.received do
       local qty, day = step_qty(po, line, i), po.steps[i]
@@ -100,6 +102,9 @@ function M:write_invoice(out, p, po, i, rate)
     for name, value in pairs(fields) do row[name] = value end
     out.invoice:row(row)
     local sign = row.kind == "credit_memo" and -1 or 1
+    out.tax_item:row { company_id = company.id, doc_id = id, fiscal_year = year, line = "1", tax_code = company.tax_code,
+      tax_date = date(day), direction = "in", base_doc = money(sign * net, currency), tax_doc = money(sign * tax, currency),
+      base_lines = #po.lines, currency = currency, direct = 0, partner_id = row.vendor_id }
     for l, line in ipairs(po.lines) do
       local qty = step_qty(po, line, i)
       if qty > 0 then
