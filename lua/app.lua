@@ -96,10 +96,7 @@ end
 ---@field home string folder of lua/, agents/, migrations/
 ---@field drain fun(fn: fun(seconds: number)) registers what runs when the worker is to end
 
----@param ctx kontor.WorkerContext
----@return true|nil ready
----@return kontor.Error|nil
-function M.start(ctx)
+local function start(ctx)
   health.state.worker = ("%d:%s"):format(ctx.slot, ctx.epoch)
   health.state.runs = runner.total
   health.state.version = config.version()
@@ -115,6 +112,15 @@ function M.start(ctx)
   if not ok then return nil, err end
   health.state.status = "ready"
   return true
+end
+
+---@param ctx kontor.WorkerContext
+---@return true|nil ready
+---@return kontor.Error|nil
+function M.start(ctx)
+  local ok, err = start(ctx)
+  if not ok then store.close() end
+  return ok, err
 end
 
 return M

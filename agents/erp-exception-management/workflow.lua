@@ -35,7 +35,6 @@ workflow {
       as_of = swept.as_of or json.null,
       summary = swept.summary,
       not_run = swept.not_run,
-      warnings = swept.warnings,
     }
   end,
 }

@@ -1,6 +1,8 @@
 -- Agent templates (kt_m_agents): what an agent is, shared by all projects.
 
+local choices = require "erp.choices"
 local json = require "json"
+local registry = require "scripts.registry"
 local T = require "http.types"
 local versions = require "domain.versions"
 
@@ -20,9 +22,9 @@ local rule_ids = T.list(T.str{max = 64, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 -- Those of the settings that choose what an analysis does; also known keys of input_data.
 M.rule_settings = {
-  {"categories", rule_ids, nullable = true},
-  {"rules", rule_ids, nullable = true},
-  {"rule_params", T.map()},
+  {"categories", rule_ids, nullable = true, doc = "Only rules of these; null or empty: of all"},
+  {"rules", rule_ids, nullable = true, doc = "Only these; null or empty: all"},
+  {"rule_params", T.map(), doc = "RULE.name to a value; null makes a threshold inactive"},
   {"mapping", T.str{max = 64}, nullable = true},
   {"as_of", T.date, nullable = true},
 }
@@ -124,6 +126,8 @@ local function check(_, plain, db, before)
     or check_ids(db, "kt_m_tools", plain.tools, "/tools", errors)
     or check_ids(db, "kt_m_mcps", plain.mcp_servers, "/mcp_servers", errors)
   if err then return nil, err end
+  local bundle = registry.bundle_for{_id = before and before._id or plain.agent_id, workflow = plain.workflow}
+  if bundle then choices.check(bundle.files, plain.settings, "/settings", errors) end -- none: its workflow is not there yet
   for i, v in ipairs(plain.variables) do
     if v.default ~= json.null and v.default ~= nil and not M.fits(v.type, v.default) then
       errors[#errors + 1] = {pointer = ("/variables/%d/default"):format(i - 1), code = "type",

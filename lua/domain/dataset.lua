@@ -199,6 +199,10 @@ local function inspect(db, doc)
   for _, name in ipairs(inspected.ignored) do
     warnings[#warnings + 1] = {code = "not_mapped", message = name .. ": the mapping " .. doc.mapping .. " does not read it"}
   end
+  if not inspected.extract_date then
+    warnings[#warnings + 1] = {code = "no_key_date", message = "neither the dataset nor the mapping " .. doc.mapping
+      .. " has a key date: each analysis of it must give as_of"}
+  end
   doc.warnings = warnings
   return true
 end

@@ -2,8 +2,10 @@
 -- variables and settings.
 
 local agent = require "domain.agent"
+local choices = require "erp.choices"
 local json = require "json"
 local project = require "domain.project"
+local registry = require "scripts.registry"
 local T = require "http.types"
 local versions = require "domain.versions"
 
@@ -55,6 +57,8 @@ local function check(_, plain, _, before)
     or agent.check_ids(master, "kt_m_mcps", plain.mcp_servers, "/mcp_servers", errors)
     or agent.check_id(master, "kt_m_model_configs", settings.model_config_id, "/custom_settings/model_config_id", errors)
   if err then return nil, err end
+  local bundle = registry.bundle_for(template) -- none: its workflow is not there yet
+  if bundle then choices.check(bundle.files, settings, "/custom_settings", errors) end
   return errors
 end
 

@@ -147,6 +147,7 @@ function M.sweep.noted(run, answer)
   run.progress.report = answer.report
   run.progress.rows = answer.rows
   run.progress.mapping = answer.mapping
+  run.progress.warnings = answer.warnings
 end
 
 return M

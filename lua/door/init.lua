@@ -34,7 +34,7 @@ local M = {}
 ---@field bundle string its sha256
 ---@field system_prompt_id string?
 ---@field system_prompt_ref string?
----@field progress {partial: any, report: table?, rows: integer?}
+---@field progress {partial: any, report: table?, rows: integer?, mapping: string?, warnings: table[]?}
 
 local function refuse(name)
   return function()

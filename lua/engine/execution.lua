@@ -1,6 +1,7 @@
 --- Executions: accepted, looked up, cancelled. How they run is runner.lua's and run.lua's.
 
 local audit = require "domain.audit"
+local choices = require "erp.choices"
 local clock = require "kt.clock"
 local executions = require "domain.execution"
 local finish = require "engine.finish"
@@ -143,8 +144,9 @@ function M.accept(project, principal, body, options)
   doc.input_data, doc.variables = given(doc.input_data) or {}, given(doc.variables) or {}
   local errors = {}
   instances.check_variables(pinned.template.variables or {}, doc.variables, "/variables", errors)
+  choices.check(pinned.bundle.files, doc.input_data, "/input_data", errors)
   if #errors > 0 then
-    return fail("validation_failed", "the variables do not fit the template", { errors = errors })
+    return fail("validation_failed", "the body does not fit the agent", { errors = errors })
   end
   local settings = snapshot.settings(project, pinned.template, instance, doc.input_data)
   doc._id = ids.execution(project.number)

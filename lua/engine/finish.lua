@@ -122,7 +122,8 @@ function M.finish(o, ended)
   local project_id = o.project.id
   local context = o.run and o.run.context
   local report = context and context.progress.report
-  local warnings = {}
+  -- Those of its last sweep first, then what its end adds.
+  local warnings = { unpack(context and context.progress.warnings or {}) }
   checked_output(ended)
   local found, ops, err
   if report then

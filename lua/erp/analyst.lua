@@ -148,7 +148,7 @@ return function(job, send, opts)
       duplicates = account.duplicates, errors = json.array(account.errors) }
   end
   local context = { as_of = as_of or NO_DATE, mapping_sha256 = crypto.sha256(job.mapping.source) }
-  send { type = "mapped", as_of = as_of or json.null, mapping = mapping.name, mapping_sha256 = context.mapping_sha256,
+  send { type = "mapped", as_of = as_of or json.null, extract_date = extract_date or json.null, mapping = mapping.name, mapping_sha256 = context.mapping_sha256,
     currency = loaded.report_currency, files = json.array(loaded.files), ignored = json.array(loaded.ignored) }
 
   local done = {}

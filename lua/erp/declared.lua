@@ -20,10 +20,18 @@ local function restored(value)
   return out
 end
 
-local function check_rule(path, decl)
+--- A rule as it is declared, from what kt.script.check gives.
+---@param decl table
+---@return table? rule as erp.rule wants it, but for its run, which does nothing
+---@return table? err
+function M.rule(decl)
   local copy = restored(decl)
   copy.run = decl.run and function() end -- a declaration comes without its functions
-  local ok, err = R.declare(copy)
+  return R.declare(copy)
+end
+
+local function check_rule(path, decl)
+  local ok, err = M.rule(decl)
   if not ok then return fault(path, "%s", err.message) end
   if not sweep.catalog({ [path] = "" }).rules[decl.id] then
     return fault(path, "rule '%s' is to live in a file rules/%s.lua", decl.id, decl.id)

@@ -20,6 +20,7 @@
 -- A call yields (it waits for children). Errors: validation_failed (unknown mapping, rule, category or parameter, named),
 -- script_error (the mapping), data_rejected (unreadable file). A rule that fails is no error: its status is `error`.
 local crypto = require "kt.crypto"
+local given = require "lib.given"
 local json = require "json"
 local task = require "kt.task"
 
@@ -190,7 +191,11 @@ end
 local function data_warnings(got, as_of)
   local warnings = {}
   local function warn(code, ...) warnings[#warnings + 1] = { code = code, message = string.format(...) } end
-  if #got.accounts == 0 then warn("no_data", "there is no data: no table that a rule could read") end
+  if got.rows == 0 and #got.mapped.ignored > 0 then
+    warn("no_data", "the mapping '%s' reads none of the files: %s", got.mapped.mapping, table.concat(got.mapped.ignored, ", "))
+  elseif got.rows == 0 then
+    warn("no_data", "there is no data: no table that a rule could read")
+  end
   for _, a in ipairs(got.accounts) do
     if a.rejected > 0 then warn("data_rejected", "%s: %d cells or rows were rejected", a.name, a.rejected) end
     if a.duplicates > 0 then warn("dup_row", "%s: %d duplicate rows were removed", a.name, a.duplicates) end
@@ -210,7 +215,7 @@ end
 
 --- Load a data set through its mapping and run no rule: what of its cells and rows is wrong.
 ---@param opts table as for M.run: bundle, mapping, tables, as_of?, load_deadline?, memory?
----@return { tables: table[], ignored: string[], warnings: table[] }? inspected
+---@return { tables: table[], ignored: string[], warnings: table[], extract_date: string? }? inspected
 ---@return table? err
 function M.inspect(opts)
   local job, err = make_job(opts, M.catalog(opts.bundle), {})
@@ -220,7 +225,8 @@ function M.inspect(opts)
   got, err = collect(opts, next_message, 0, function() end)
   close()
   if not got then return nil, err end
-  return { tables = got.accounts, ignored = got.mapped.ignored, warnings = data_warnings(got) }
+  return { tables = got.accounts, ignored = got.mapped.ignored, warnings = data_warnings(got),
+    extract_date = given(got.mapped.extract_date) }
 end
 
 --- Run a sweep; see the head of this file.

@@ -35,6 +35,11 @@ local max_body = 1048576
 local requests = metrics.counter("kontor_http_requests_total", "Requests answered", {"route", "method", "status"})
 local seconds = metrics.histogram("kontor_http_seconds", "Time to the answer's end", {"route"})
 
+local function charset_fault(req)
+  return not negotiate.utf8(req.headers["content-type"])
+    and problem.err("unsupported_media_type", "The charset of the body must be UTF-8.") or nil
+end
+
 local function read_body(ctx)
   local req = ctx.req
   local text, err = req:body(max_body)
@@ -43,6 +48,7 @@ local function read_body(ctx)
   if negotiate.media(req.headers["content-type"]) ~= "application/json" then
     return nil, problem.err("unsupported_media_type", "The body must be application/json.")
   end
+  if charset_fault(req) then return nil, charset_fault(req) end
   local encoding = req.headers["content-encoding"]
   if encoding and encoding:lower() ~= "identity" then
     return nil, problem.err("unsupported_media_type", "The body must not have a Content-Encoding.")
@@ -90,6 +96,7 @@ local function prepare(ctx, app)
     if not ok then
       return nil, problem.err("unsupported_media_type", "The body must be one of: " .. table.concat(route.upload, ", "))
     end
+    if charset_fault(req) then return nil, charset_fault(req) end
     ctx.upload_media = media
   end
   if #errors > 0 then return nil, problem.err("validation_failed", nil, {errors = errors}) end

@@ -35,6 +35,15 @@ function M.best(accept, offered)
   return best
 end
 
+---Whether a Content-Type header leaves the text as UTF-8: no charset, or that one.
+---@param content_type string|nil
+---@return boolean
+function M.utf8(content_type)
+  local charset = content_type and content_type:match(";%s*[cC][hH][aA][rR][sS][eE][tT]%s*=%s*\"?([^%s;\"]*)")
+  charset = charset and charset:lower()
+  return charset == nil or charset == "utf-8" or charset == "utf8" or charset == "us-ascii"
+end
+
 ---The media type of a Content-Type header in lower case, without parameters.
 ---@param content_type string|nil
 ---@return string|nil

@@ -35,7 +35,10 @@ function M.start(slot, epoch, home, admin_fd)
     drain = function(fn) drains[#drains + 1] = fn end,
   }
   local ok, err = require("app").start(ctx)
-  if not ok then error("the app did not start: " .. text_of(err or "app.start returned nothing"), 0) end
+  if not ok then
+    error({ code = type(err) == "table" and err.code or "internal",
+      message = "the app did not start: " .. text_of(err or "app.start returned nothing") }, 0)
+  end
   return true
 end
 

@@ -2,6 +2,7 @@
 
 local answer = require "http.answer"
 local dataset = require "domain.dataset"
+local days = require "http.days"
 local engine = require "engine"
 local execution = require "domain.execution"
 local follow = require "engine.follow"
@@ -14,7 +15,6 @@ local principal = require "http.principal"
 local problem = require "http.problem"
 local project = require "domain.project"
 local report = require "domain.report"
-local rfc3339 = require "http.rfc3339"
 local schema = require "http.schema"
 local sse = require "http.sse"
 local streams = require "http.streams"
@@ -79,12 +79,10 @@ end
 local function list(ctx)
   local q, filter = ctx.query, {}
   filter.status, filter.instance_id, filter.agent_id = q.status, q.instance_id, q.agent_id
-  if q.start_date then
-    filter[#filter + 1] = {"created_at", "gte", value.date(rfc3339.parse_date(q.start_date))}
-  end
-  if q.end_date then
-    filter[#filter + 1] = {"created_at", "lt", value.date(rfc3339.parse_date(q.end_date) + 86400000)}
-  end
+  local from, before = days.window(q)
+  if not from then return nil, before end
+  filter[#filter + 1] = {"created_at", "gte", value.date(from)}
+  filter[#filter + 1] = {"created_at", "lt", value.date(before)}
   return lists.page(ctx, {db = ctx.project.db, coll = coll, filter = filter, type = ty})
 end
 
@@ -208,7 +206,7 @@ return {
   {method = "GET", path = base, operation_id = "listExecutions", role = "viewer", tag = "executions",
     summary = "List executions", params = in_project,
     query = lists.query{{"status", T.enum(execution.statuses)}, {"instance_id", T.instance_id}, {"agent_id", T.slug},
-      {"start_date", T.date, doc = "first UTC day"}, {"end_date", T.date, doc = "last UTC day"}},
+      days.query[1], days.query[2]},
     answers = {[200] = {list = ty, doc = "A page, newest first"}}, handler = list},
   {method = "GET", path = one, operation_id = "getExecution", role = "viewer", tag = "executions",
     summary = "Get an execution", params = params, answers = {[200] = {type = ty}},

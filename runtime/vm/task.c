@@ -492,7 +492,7 @@ static void run(struct kt_task *task) {
         kt_vm_error(task->co, -1, &err);
         if (!script && lua_type(task->co, -1) != LUA_TTABLE && err.code == KT_SCRIPT_ERROR)
             err.code = KT_INTERNAL; /* our own mistake, not a script's */
-        if (!script) {
+        if (!script && err.code == KT_INTERNAL) { /* others say themselves what is wrong */
             struct trace_call call = {task->co, &err};
             kt_vm_call(vm, add_traceback, &call, NULL);
         }

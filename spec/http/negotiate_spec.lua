@@ -21,4 +21,14 @@ describe("a media type", function()
     assert.is_nil(negotiate.media(nil))
     assert.equal("", negotiate.media(";"))
   end)
+
+  it("is UTF-8 unless it names another charset", function()
+    for header, utf8 in pairs {
+      ["application/json"] = true, ["application/json; charset=utf-8"] = true, ['text/csv; header=present; Charset="UTF-8"'] = true,
+      ["application/json;charset=latin1"] = false, ["text/csv; charset=windows-1252"] = false, ['text/csv; charset="utf-16"'] = false,
+    } do
+      assert.equal(utf8, negotiate.utf8(header), header)
+    end
+    assert.is_true(negotiate.utf8(nil))
+  end)
 end)

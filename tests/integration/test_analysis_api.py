@@ -101,10 +101,6 @@ def test_choices_of_a_run(service, instance, company):
     assert rule["params"]["one_time_limit"] == "5"
     _, report = analyse(service, instance, dataset_id=dataset, categories=["inventory", "production"])
     assert [c["rule_id"] for c in report["data"]["coverage"]] == ["INV-001", "PRD-005"]
-    run = service.execute(instance, input_data={"dataset_id": dataset, "rules": ["PRO-999"]})
-    assert run["status"] == "failed" and "PRO-999" in run["error"]["message"]
-    run = service.execute(instance, input_data={"dataset_id": dataset, "mapping": "sap"})
-    assert run["status"] == "failed" and "sap" in run["error"]["message"]
 
 
 def test_findings_name_the_version_of_their_rule(service, instance, company):
@@ -154,3 +150,46 @@ def test_adventureworks_through_the_service(service, instance, tmp_path):
     _, report = analyse(service, instance, dataset_id=dataset)
     assert plain(report, "trend") == plain(want, "trend")
     assert report["as_of"] == "2014-09-30"
+
+
+@pytest.mark.parametrize("chosen, where, what", [
+    ({"rules": ["IMT-007", "IMT-999"]}, "/rules/1", "there is no rule 'IMT-999'"),
+    ({"categories": ["inventory", "weather"]}, "/categories/1", "there is no category 'weather'"),
+    ({"mapping": "sap-r2"}, "/mapping", "there is no mapping 'sap-r2'"),
+    ({"rule_params": {"IMT-007": 5}}, "/rule_params/IMT-007", "RULE.name"),
+    ({"rule_params": {"XXX-007.days": 5}}, "/rule_params/XXX-007.days", "there is no rule 'XXX-007'"),
+    ({"rule_params": {"PRD-005.moode": 5}}, "/rule_params/PRD-005.moode", 'no parameter "moode"'),
+    ({"rule_params": {"PRD-005.mode": "sometimes"}}, "/rule_params/PRD-005.mode", "one of"),
+    ({"as_of": "2024-02-30"}, "/as_of", ""),
+])
+def test_a_wrong_choice_is_refused_where_it_is_made(service, instance, chosen, where, what):
+    for path, body, field in [
+        (f"{P}/executions", {"instance_id": instance, "input_data": chosen}, "/input_data"),
+        (f"{P}/agent-instances", {"agent_id": "erp-exception-management", "name": "x", "custom_settings": chosen}, "/custom_settings"),
+        ("/api/v1/master/agents", {"agent_id": "choosy", "name": "x", "settings": chosen,
+                                   "workflow": "agents/erp-exception-management/workflow.lua"}, "/settings"),
+    ]:
+        answer = service.post(path, body)
+        assert answer.status == 422, (path, answer.body)
+        [error] = answer.json()["errors"]
+        assert error["pointer"] == field + where and what in error["message"], error
+
+
+def test_a_mapping_that_reads_nothing_and_a_dataset_without_key_date_say_so(service, instance, company):
+    dataset = service.made(f"{P}/datasets", {"name": "wrong", "mapping": "adventureworks"})["dataset_id"]
+    for name in ("invoice.csv", "vendor.csv"):
+        service.request("PUT", f"{P}/datasets/{dataset}/tables/{name}", (company / name).read_bytes(), {"Content-Type": "text/csv"})
+    sealed = service.made(f"{P}/datasets/{dataset}/seal", {})
+    assert "no_data" in {w["code"] for w in sealed["warnings"]}, sealed["warnings"]
+    run = service.execute(instance, input_data={"dataset_id": dataset})
+    [warning] = [w for w in run["result"]["warnings"] if w["code"] == "no_data"]
+    assert "adventureworks" in warning["message"] and "invoice.csv" in warning["message"]
+
+    dataset = service.made(f"{P}/datasets", {"name": "undated", "mapping": "identity"})["dataset_id"]
+    service.request("PUT", f"{P}/datasets/{dataset}/tables/vendor.csv", (company / "vendor.csv").read_bytes(), {"Content-Type": "text/csv"})
+    sealed = service.made(f"{P}/datasets/{dataset}/seal", {})
+    assert "no_key_date" in {w["code"] for w in sealed["warnings"]}, sealed["warnings"]
+    run = service.execute(instance, input_data={"dataset_id": dataset})
+    assert run["status"] == "failed" and "give as_of" in run["error"]["message"]
+    run = service.execute(instance, input_data={"dataset_id": dataset, "as_of": "2025-07-01"})
+    assert run["status"] == "completed", run["error"]

@@ -113,7 +113,7 @@ def test_sealing_tells_what_is_wrong_with_the_data(api, dataset):
     assert (invoice["rows"], invoice["duplicates"], invoice["rejected"]) == (4, 1, 2)
     assert [(e["line"], e["column"], e["code"]) for e in invoice["errors"]] == [(4, "doc_date", "bad_date"), (5, "gross", "bad_number")]
     assert (other["duplicates"], other["errors"]) == (None, [])
-    assert {w["code"] for w in sealed["warnings"]} == {"data_rejected", "dup_row", "not_mapped"}
+    assert {w["code"] for w in sealed["warnings"]} == {"data_rejected", "dup_row", "not_mapped", "no_key_date"}
 
 
 def test_the_mapping_must_exist(api):

@@ -168,3 +168,15 @@ def test_request_ids(api):
     assert api.get("/health", headers={"X-Request-Id": "a.B-1_2"}).headers["x-request-id"] == "a.B-1_2"
     made = api.get("/health", headers={"X-Request-Id": "no spaces"}).headers["x-request-id"]
     assert made != "no spaces" and 1 <= len(made) <= 64
+
+
+@pytest.mark.parametrize("charset", ["latin1", "utf-16", '"windows-1252"'])
+def test_text_that_is_said_not_to_be_utf8(api, charset):
+    headers = {"Content-Type": f"application/json; charset={charset}"}
+    check_problem(api.post(f"{MASTER}/projects", raw=b"{}", headers=headers), 415, "unsupported_media_type")
+    assert api.post(f"{MASTER}/projects", raw=b"{}", headers={"Content-Type": "application/json; charset=UTF-8"}).status == 422
+
+
+def test_a_window_that_ends_before_it_begins(api):
+    answer = api.get(f"/api/v1/projects/{PROJECT}/executions?start_date=2026-01-02&end_date=2026-01-01")
+    check_problem(answer, 422, "validation_failed", fields={"start_date": "invalid"})
