@@ -16,6 +16,6 @@ return crud.routes{
     return versions.create(instance.kind, ctx, ctx.project.db)
   end,
   example = {agent_id = "erp-exception-management", name = "Exceptions of Acme",
-    custom_settings = {rule_params = {["INV-001.min_days"] = "1"}}},
+    custom_settings = {rule_params = {["INV-001.horizon_days"] = "14"}}},
   replace_example = {name = "Exceptions of Acme, renamed"},
 }

@@ -9,7 +9,7 @@ from peers import FastApi, NginxLua
 from row import missing, row
 
 INSTANCE = {"agent_id": "erp-exception-management", "name": "Exceptions of Acme",
-            "custom_settings": {"rule_params": {"INV-001.min_days": "1"}}}
+            "custom_settings": {"rule_params": {"INV-001.horizon_days": "14"}}}
 PLAIN = 'workflow { name = "plain", run = function(run, input) return { done = true } end }\n'
 
 
