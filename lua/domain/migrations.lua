@@ -13,7 +13,8 @@ local value = require "value"
 
 local M = {}
 
-local lease_ms = 60000
+-- Whoever dies with the lock holds the next one up no longer than this.
+local lease_ms = 10000
 local wait_seconds = 0.05
 local me = crypto.uuid7()
 local home
@@ -60,6 +61,14 @@ local function lock(db, coll)
   end
 end
 
+-- Hold the lock while a migration takes its time.
+local function hold(db, coll)
+  while task.sleep(lease_ms / 4000) do
+    local _, err = db:update_one(coll, {_id = "lock", owner = me}, {set = {until_at = value.date(clock.now() + lease_ms)}})
+    if err then log.warn("migrations.hold", {msg = err.code .. ": " .. tostring(err.message)}) end
+  end
+end
+
 local function unlock(db, coll)
   local _, err = db:delete_one(coll, {_id = "lock", owner = me})
   if err then log.warn("migrations.unlock", {msg = err.code .. ": " .. tostring(err.message)}) end
@@ -88,8 +97,6 @@ local function run_left(scope, db, coll)
     if not ok then return nil, err or {code = "internal", message = m.name .. " said no and not why"} end
     ok, err = db:insert(coll, {_id = ("%04d"):format(m.number), number = m.number, name = m.name, at = value.date(clock.now())})
     if not ok then return nil, err end
-    ok, err = db:update_one(coll, {_id = "lock", owner = me}, {set = {until_at = value.date(clock.now() + lease_ms)}})
-    if not ok then return nil, err end
     log.info("migration.done", {msg = db.name .. " " .. m.name})
   end
   return true
@@ -109,7 +116,10 @@ function M.run(scope, db)
     local ok
     ok, err = lock(db, coll)
     if not ok then return nil, err end
+    local holder = task.spawn(hold, db, coll)
     ok, err = run_left(scope, db, coll)
+    holder:cancel()
+    holder:join()
     unlock(db, coll)
     if not ok then return nil, err end
   end

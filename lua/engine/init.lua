@@ -49,7 +49,7 @@ function M.start(context)
     watcher = seed.watch(context.home)
   end
   ready.start()
-  queue.draining = false
+  queue.draining, runner.releasing = false, false
   runner.when_ended(queue.poke)
   loops = {
     task.detach(lease.hold, recovery.run, queue.set_others),

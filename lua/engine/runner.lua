@@ -27,6 +27,9 @@ local RELEASE_SECONDS = 3
 ---@field stop engine.Stop? asked for before the run began
 ---@field ended table event
 
+--- Runs are given back as soon as they can be (this worker ends).
+M.releasing = false
+
 ---@type table<string, engine.Entry> by execution id
 local entries = {}
 ---@type table<string, integer> by project id
@@ -225,6 +228,9 @@ local function begin(entry, db, writer, recorded, reason)
   if doc.cancel_requested then
     entry.stop = M.cancel_stop()
   end
+  if M.releasing then
+    entry.run:release()
+  end
   if entry.stop then
     entry.run:halt(entry.stop)
   end
@@ -400,15 +406,16 @@ function M.drain(seconds)
       left = at - clock.monotonic()
     end
   end
+  M.releasing = true -- also those that begin now: their accept was on its way
   for _, id in ipairs(M.ids()) do
-    if entries[id] and entries[id].run then
+    if entries[id].run then
       entries[id].run:release()
     end
   end
-  for _, id in ipairs(M.ids()) do
-    if entries[id] then
-      entries[id].ended:wait(RELEASE_SECONDS)
-    end
+  at = clock.monotonic() + RELEASE_SECONDS
+  while next(entries) and clock.monotonic() < at do
+    local _, entry = next(entries)
+    entry.ended:wait(at - clock.monotonic())
   end
   vms.close()
 end

@@ -61,6 +61,7 @@ static struct {
     struct worker *workers;
     int admin_fd, lock_fd, port;
     bool stopping, ever_ready, reloading;
+    bool again; /* asked to reload while reloading: once more, afterwards */
     int exit_code;
     double ticked;
 } S;
@@ -108,8 +109,10 @@ static void abandon_reload(const char *why) {
     S.reloading = false;
     kt_log(KT_ERROR, "service.reload_failed", "msg", why, NULL);
     for (struct worker *w = S.workers; w != NULL; w = w->next)
-        if (w->role == NEXT)
+        if (w->role == NEXT) {
             kill_worker(w);
+            w->role = RETIRED; /* its death is not one of the next set that may come at once */
+        }
 }
 
 /* The new set is complete: it takes over, the old one drains. */
@@ -313,6 +316,8 @@ static void watch(struct worker *w, double now) {
     }
 }
 
+static void reload(void);
+
 static void on_tick(uv_timer_t *timer) {
     double now = kt_monotonic();
     /* A supervisor that was itself stopped has heard no beats: nobody else's fault. */
@@ -326,6 +331,8 @@ static void on_tick(uv_timer_t *timer) {
     for (int i = 0; i < S.count && !S.stopping; i++)
         if (S.slots[i].start_at != 0 && now >= S.slots[i].start_at && start(i, CURRENT) == 0)
             S.slots[i].start_at = 0;
+    if (S.again && !S.reloading && !S.stopping)
+        reload();
     if (S.stopping && S.workers == NULL) {
         uv_close((uv_handle_t *)timer, NULL);
         for (int i = 0; i < 5; i++)
@@ -334,11 +341,16 @@ static void on_tick(uv_timer_t *timer) {
 }
 
 static void reload(void) {
-    if (S.stopping || S.reloading || !S.ever_ready) {
-        kt_log(KT_WARN, "service.reload_ignored", "msg", "starting, reloading or stopping", NULL);
+    if (S.stopping || !S.ever_ready) {
+        kt_log(KT_WARN, "service.reload_ignored", "msg", "starting or stopping", NULL);
+        return;
+    }
+    if (S.reloading) { /* its set may have read files that have changed since */
+        S.again = true;
         return;
     }
     S.reloading = true;
+    S.again = false;
     kt_log(KT_INFO, "service.reloading", NULL);
     for (int i = 0; i < S.count; i++)
         if (start(i, NEXT) != 0) {

@@ -105,7 +105,10 @@ static void on_event(uv_fs_event_t *event, const char *name, int events, int sta
         return;
     snprintf(path, sizeof path, "%s%s%s", f->path, f->path[0] != '\0' ? "/" : "", name);
     snprintf(full, sizeof full, "%s/%s", w->dir, path);
-    if (stat(full, &st) == 0 && S_ISDIR(st.st_mode))
+    bool there = lstat(full, &st) == 0;
+    if (there && S_ISLNK(st.st_mode))
+        return;
+    if (there && S_ISDIR(st.st_mode))
         add_tree(w, path, true, NULL); /* files may have come into it before we watched */
     else
         note(w, path);
@@ -151,7 +154,7 @@ static int add_tree(struct kt_watch *w, const char *path, bool note_files, struc
             continue;
         snprintf(child, sizeof child, "%s%s%s", path, path[0] != '\0' ? "/" : "", e->d_name);
         snprintf(full, sizeof full, "%s/%s", w->dir, child);
-        if (lstat(full, &st) != 0) /* links to folders are not followed: no circles */
+        if (lstat(full, &st) != 0 || S_ISLNK(st.st_mode))
             continue;
         if (S_ISDIR(st.st_mode))
             rc = add_tree(w, child, note_files, err);

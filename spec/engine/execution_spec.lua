@@ -217,7 +217,10 @@ describe("an execution", function()
       end }
     ]]
     local accepted = support.accept(project, instance)
-    task.sleep(0.05)
+    wait_for(function() -- it asks
+      local entry = runner.get(accepted.execution_id)
+      return entry.run and next(entry.run.open)
+    end)
     local doc = assert(engine.execution.cancel(project, support.principal, accepted.execution_id, "enough"))
     assert.is_true(doc.cancel_requested)
     doc = support.ended(project, accepted.execution_id)

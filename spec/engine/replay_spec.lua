@@ -274,10 +274,14 @@ describe("a worker that drains", function()
 
   it("gives back also a run that computes and never waits", function()
     local busy, its_instance = support.project [[
-      workflow { name = "busy", run = function() time.sleep(0.01) while true do end end }
+      workflow { name = "busy", run = function() time.sleep(0.01) progress(1) while true do end end }
     ]]
     local accepted = support.accept(busy, its_instance)
-    task.sleep(0.3)
+    local follower = assert(require("engine.follow").open(busy.id, accepted.execution_id, 0))
+    repeat
+      local event = assert(follower:next(10))
+    until event.type == "progress"
+    follower:close()
     engine.drain(0.1)
     local doc = assert(engine.execution.get(busy, accepted.execution_id))
     assert.equal("queued", doc.status)
@@ -286,6 +290,27 @@ describe("a worker that drains", function()
     assert.equal("cancelled",
       assert(engine.execution.cancel(busy, support.principal, accepted.execution_id)).status)
     support.start()
+  end)
+end)
+
+describe("an accept that was on its way when its worker ended", function()
+  setup(support.open)
+  before_each(support.start)
+  after_each(support.stop)
+  teardown(support.close)
+
+  it("is given back", function()
+    local queue = require "engine.queue"
+    local project, instance = support.project [[workflow { name = "x", run = function() time.sleep(5) end }]]
+    runner.releasing = true
+    local accepted = support.accept(project, instance)
+    queue.draining = true
+    repeat
+      task.sleep(0.01)
+    until runner.total() == 0
+    local doc = assert(engine.execution.get(project, accepted.execution_id))
+    assert.equal("queued", doc.status)
+    assert(engine.execution.cancel(project, support.principal, accepted.execution_id))
   end)
 end)
 

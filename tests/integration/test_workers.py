@@ -152,6 +152,19 @@ def test_hup_with_several_workers(make_service, mini_home):
     assert not old & set(service.workers())
 
 
+def test_a_second_hup_while_the_first_is_under_way(make_service, mini_home):
+    service = make_service(home=mini_home, KONTOR_WORKERS=3).start()
+    old = set(service.workers())
+    with Load(service) as load:
+        service.signal(signal.SIGHUP)
+        eventually(lambda: len(service.events("worker.started")) == 6, "the next set is started")
+        service.signal(signal.SIGHUP)
+        service.signal(signal.SIGHUP)
+        eventually(lambda: len(service.events("service.reloaded")) == 2, "it is reloaded once more")
+        eventually(lambda: not old & set(service.workers()) and len(service.workers()) == 3, "one set is left")
+    assert load.failed == []
+
+
 def test_a_broken_set_leaves_the_old_one_serving(mini, mini_home):
     old = pid_of(mini)
     (mini_home / "broken").touch()
