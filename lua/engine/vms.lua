@@ -96,7 +96,7 @@ function M.acquire(project_id, bundle)
   local files, err = with_shared(bundle.files)
   local vm
   if files then
-    vm, err = script.vm { files = files, cap = M.BYTES }
+    vm, err = script.vm { files = files, cap = M.BYTES, share = project_id }
   end
   if not vm then
     return nil, err

@@ -2,7 +2,8 @@
  *
  *   script.check{path=, source=, libs={path=source}?} -> declaration, functions as true, with kind
  *       | nil, err; in a throw-away VM with a small budget
- *   script.vm{files={path=source}, cap=bytes?} -> vm | nil, err      (only *.lua are compiled)
+ *   script.vm{files={path=source}, cap=bytes?, share=name?} -> vm | nil, err      (only *.lua are
+ *   compiled; the VMs of one share, a project's, take turns together)
  *   vm:start{path=, input=value?, run=value?, seed=text, now=ms, max_instructions=?, deadline=s?,
  *       call=name?} -> run | nil, err     run= is a workflow's first argument; call= calls that
  *       function of the table which the file returns, with input
@@ -122,9 +123,16 @@ static int l_vm(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     double cap = kt_opt_number(L, 1, "cap", DEFAULT_CAP);
     luaL_argcheck(L, cap >= 1 << 20 && cap <= 256.0 * (1 << 20), 1, "cap from 1 MiB to 256 MiB");
+    const char *share = kt_opt_string(L, 1, "share", "");
+    luaL_argcheck(L, strlen(share) < 64, 1, "share: at most 63 bytes");
     lua_settop(L, 1);
+    lua_pushstring(L, share);
     lua_getfield(L, 1, "files");
-    return new_vm(L, 2, NULL, (size_t)cap);
+    int n = new_vm(L, 3, NULL, (size_t)cap);
+    struct kt_error err;
+    if (n == 1 && share[0] != '\0' && kt_vm_set_share((*vm_box(L, -1))->vm, share, &err) != 0)
+        return kt_push_error(L, &err);
+    return n;
 }
 
 static int l_vm_close(lua_State *L) {
@@ -513,12 +521,9 @@ static const luaL_Reg vm_methods[] = {{"start", l_start},
                                       {"close", l_vm_close},
                                       {"__gc", l_vm_close},
                                       {NULL, NULL}};
-static const luaL_Reg run_methods[] = {{"next", l_next},
-                                       {"answer", l_answer},
-                                       {"place", l_place},
-                                       {"close", l_run_close},
-                                       {"__gc", l_run_close},
-                                       {NULL, NULL}};
+static const luaL_Reg run_methods[] = {{"next", l_next},      {"answer", l_answer},
+                                       {"place", l_place},    {"close", l_run_close},
+                                       {"__gc", l_run_close}, {NULL, NULL}};
 
 int luaopen_kt_script(lua_State *L) {
     kt_class(L, "kt.script_vm", vm_methods);

@@ -15,34 +15,18 @@ struct kt_pool {
     struct kt_job *queue, **tail;    /* under lock */
     struct kt_job *ended, **ended_tail; /* under lock */
     int waiting, queue_max;          /* under lock */
-    int idle;                        /* under lock: threads that sleep, those that are being woken too */
-    bool waking;                     /* under lock: a thread was woken that has not looked yet */
     bool stop;                       /* under lock */
     int pending;                     /* loop thread */
     int threads;
     pthread_t thread[];
 };
 
-/* Wake one thread when there is something to do. One at a time: it wakes the next when it finds more
- * than it takes, so a burst of short jobs costs a few wake-ups and not one each, and yet none waits
- * behind a long one while a thread sleeps. */
-static bool must_wake(struct kt_pool *p) {
-    if (p->queue == NULL || p->idle == 0 || p->waking)
-        return false;
-    p->waking = true;
-    return true;
-}
-
 static void *work(void *arg) {
     struct kt_pool *p = arg;
     pthread_mutex_lock(&p->lock);
     for (;;) {
-        while (p->queue == NULL && !p->stop) {
-            p->idle++;
+        while (p->queue == NULL && !p->stop)
             pthread_cond_wait(&p->more, &p->lock);
-            p->idle--;
-            p->waking = false;
-        }
         struct kt_job *job = p->queue;
         if (job == NULL)
             break; /* stopping, and nothing is left */
@@ -50,18 +34,13 @@ static void *work(void *arg) {
         if (p->queue == NULL)
             p->tail = &p->queue;
         p->waiting--;
-        bool wake = must_wake(p);
         pthread_mutex_unlock(&p->lock);
-        if (wake)
-            pthread_cond_signal(&p->more);
         job->run(job);
         pthread_mutex_lock(&p->lock);
         job->next = NULL;
-        bool first = p->ended == NULL;
         *p->ended_tail = job;
         p->ended_tail = &job->next;
-        if (first)
-            uv_async_send(&p->async);
+        uv_async_send(&p->async);
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
@@ -133,7 +112,6 @@ struct kt_pool *kt_pool_new(uv_loop_t *loop, const char *name, int threads, int 
 
 int kt_pool_submit(struct kt_pool *p, struct kt_job *job, struct kt_error *err) {
     int rc = 0;
-    bool wake = false;
     job->next = NULL;
     pthread_mutex_lock(&p->lock);
     if (p->stop)
@@ -144,11 +122,9 @@ int kt_pool_submit(struct kt_pool *p, struct kt_job *job, struct kt_error *err) 
         *p->tail = job;
         p->tail = &job->next;
         p->waiting++;
-        wake = must_wake(p);
+        pthread_cond_signal(&p->more);
     }
     pthread_mutex_unlock(&p->lock);
-    if (wake)
-        pthread_cond_signal(&p->more);
     if (rc == 0 && p->pending++ == 0)
         uv_ref((uv_handle_t *)&p->async);
     return rc;

@@ -13,7 +13,7 @@
 
 #include "store/engine.h"
 
-#define SQ_READERS 4     /* idle read connections kept a file: as many as threads read */
+#define SQ_READERS 3     /* idle read connections kept a file */
 #define SQ_STATEMENTS 48 /* prepared statements kept a connection */
 #define SQ_BATCH 64      /* commits in one transaction */
 #define SQ_BATCH_NS 2000000

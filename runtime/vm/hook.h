@@ -24,6 +24,8 @@
  * the yield was a slice's end; task->verdict that the run is over. */
 void kt_hook_enter(struct kt_task *task);
 void kt_hook_leave(struct kt_task *task);
+/* Shorter slices, while several want the loop: by queue.c, on its thread. */
+void kt_hook_quick(bool on);
 /* For tests: a slice ends after every `count` instructions; 0: by time again. */
 void kt_hook_slice_every(int count);
 /* Set up memory pressure for a new script VM. */

@@ -1,4 +1,4 @@
-/* Tasks and the run queue. */
+/* Tasks. Which goes on next is queue.c's. */
 #include "vm/task.h"
 
 #include <lauxlib.h>
@@ -7,101 +7,20 @@
 
 #include "core/log.h"
 #include "vm/hook.h"
+#include "vm/queue.h"
 
-#define TURN_NS 8000000ull /* of one drain, then the loop gets its turn */
-#define GRACE_MS 2000      /* between soft and hard cancel */
+#define GRACE_MS 2000 /* between soft and hard cancel */
 
-struct queue {
-    uv_loop_t *loop;
-    uv_check_t check; /* drains, after the loop has polled */
-    uv_idle_t idle;   /* active while something is queued: the loop does not block */
-    struct kt_task *first, *last;
-    int count;
-    int open_handles;
-    struct queue *next;
-};
-
-static struct queue *queues;
 static struct kt_task *tasks;
 static int task_count;
 static char mark;
 
 static void finish(struct kt_task *task, const struct kt_error *err);
-static void drain(uv_check_t *check);
-
-static void queue_closed(uv_handle_t *handle) {
-    struct queue *q = handle->data;
-    if (--q->open_handles == 0)
-        free(q);
-}
-
-static void idle(uv_idle_t *handle) {
-    (void)handle; /* being active is its purpose */
-}
-
-static struct queue *queue_of(uv_loop_t *loop) {
-    for (struct queue *q = queues; q != NULL; q = q->next)
-        if (q->loop == loop)
-            return q;
-    struct queue *q = calloc(1, sizeof *q);
-    if (q == NULL)
-        abort(); /* 200 bytes when the loop starts */
-    q->loop = loop;
-    uv_check_init(loop, &q->check);
-    uv_idle_init(loop, &q->idle);
-    q->check.data = q->idle.data = q;
-    q->open_handles = 2;
-    uv_check_start(&q->check, drain);
-    uv_unref((uv_handle_t *)&q->check);
-    q->next = queues;
-    queues = q;
-    return q;
-}
-
-void kt_run_queue_free(uv_loop_t *loop) {
-    for (struct queue **at = &queues; *at != NULL; at = &(*at)->next) {
-        struct queue *q = *at;
-        if (q->loop != loop)
-            continue;
-        *at = q->next;
-        uv_close((uv_handle_t *)&q->check, queue_closed);
-        uv_close((uv_handle_t *)&q->idle, queue_closed);
-        return;
-    }
-}
 
 static void enqueue(struct kt_task *task) {
-    struct queue *q = queue_of(task->vm->loop);
-    if (task->queued)
-        return;
-    task->queued = true;
-    task->status = KT_TASK_READY;
-    task->queue_prev = q->last;
-    task->queue_next = NULL;
-    if (q->last != NULL)
-        q->last->queue_next = task;
-    else
-        q->first = task;
-    q->last = task;
-    if (q->count++ == 0)
-        uv_idle_start(&q->idle, idle);
-}
-
-static void dequeue(struct kt_task *task) {
-    struct queue *q = queue_of(task->vm->loop);
     if (!task->queued)
-        return;
-    task->queued = false;
-    if (task->queue_next != NULL)
-        task->queue_next->queue_prev = task->queue_prev;
-    else
-        q->last = task->queue_prev;
-    if (task->queue_prev != NULL)
-        task->queue_prev->queue_next = task->queue_next;
-    else
-        q->first = task->queue_next;
-    if (--q->count == 0)
-        uv_idle_stop(&q->idle);
+        task->status = KT_TASK_READY;
+    kt_queue_push(task);
 }
 
 void kt_task_push_mark(lua_State *L) {
@@ -425,7 +344,7 @@ static int add_traceback(lua_State *L, void *ud) {
 }
 
 static void finish(struct kt_task *task, const struct kt_error *err) {
-    dequeue(task);
+    kt_queue_remove(task);
     close_timer(task);
     task->status = err == NULL ? KT_TASK_DONE : KT_TASK_FAILED;
     while (task->children != NULL) {
@@ -450,7 +369,7 @@ static void finish(struct kt_task *task, const struct kt_error *err) {
     free(task);
 }
 
-static void run(struct kt_task *task) {
+bool kt_task_run(struct kt_task *task) {
     struct kt_vm *vm = task->vm;
     bool script = vm->kind == KT_VM_SCRIPT;
     struct kt_error err;
@@ -484,6 +403,7 @@ static void run(struct kt_task *task) {
         }
     } else if (rc == LUA_YIELD && task->sliced) {
         enqueue(task);
+        return true;
     } else if (rc == LUA_YIELD) {
         kt_fail(&err, KT_SCRIPT_ERROR, "coroutine.yield outside a coroutine");
         lua_settop(task->co, 0);
@@ -498,17 +418,5 @@ static void run(struct kt_task *task) {
         }
         finish(task, &err);
     }
-}
-
-static void drain(uv_check_t *check) {
-    struct queue *q = check->data;
-    uint64_t end = uv_hrtime() + TURN_NS;
-    /* Only those queued now: what they queue waits for the loop's next turn. */
-    for (int n = q->count; n > 0 && q->first != NULL; n--) {
-        struct kt_task *task = q->first;
-        dequeue(task);
-        run(task);
-        if (uv_hrtime() >= end)
-            break;
-    }
+    return false;
 }

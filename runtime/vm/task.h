@@ -12,6 +12,7 @@
 
 #include "core/err.h"
 #include "vm/op.h"
+#include "vm/queue.h"
 #include "vm/vm.h"
 
 enum kt_task_status {
@@ -83,6 +84,5 @@ int kt_task_count(void);
 /* What a waiting task yields; see coroutine.lua. */
 void kt_task_push_mark(lua_State *L);
 
-/* The run queue of a loop: made with the first task, drained between loop events, a bounded slice
- * per turn so that the loop goes on. Free it when the loop ends. */
-void kt_run_queue_free(uv_loop_t *loop);
+/* queue.c: resume a task that has left the run queue. True when it used its whole slice up. */
+bool kt_task_run(struct kt_task *task);

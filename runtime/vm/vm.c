@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vm/queue.h"
 #include "vm/sandbox.h"
 #include "vm/task.h"
 
@@ -64,11 +65,31 @@ struct kt_vm *kt_vm_new(uv_loop_t *loop, enum kt_vm_kind kind, size_t cap, struc
         vms->prev = vm;
     vms = vm;
     vm_count++;
+    if (kind == KT_VM_SCRIPT && (vm->share = kt_share_new("")) == NULL) {
+        kt_fail(err, KT_NO_MEMORY, "no memory for a Lua state");
+        kt_vm_free(vm);
+        return NULL;
+    }
     if (kt_vm_call(vm, open_libs, vm, err) != 0) {
         kt_vm_free(vm);
         return NULL;
     }
     return vm;
+}
+
+int kt_vm_set_share(struct kt_vm *vm, const char *name, struct kt_error *err) {
+    struct kt_share *share = NULL;
+    for (struct kt_vm *other = vms; other != NULL && share == NULL; other = other->next)
+        if (other->share != NULL && other->loop == vm->loop &&
+            strcmp(other->share->name, name) == 0)
+            share = other->share;
+    if (share != NULL)
+        share->holders++;
+    else if ((share = kt_share_new(name)) == NULL)
+        return kt_fail(err, KT_NO_MEMORY, "no memory for a share");
+    kt_share_release(vm->share);
+    vm->share = share;
+    return 0;
 }
 
 void kt_vm_free(struct kt_vm *vm) {
@@ -85,6 +106,7 @@ void kt_vm_free(struct kt_vm *vm) {
     else
         vms = vm->next;
     vm_count--;
+    kt_share_release(vm->share);
     free(vm);
 }
 

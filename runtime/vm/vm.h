@@ -28,6 +28,7 @@ struct kt_vm {
     size_t pressure;        /* script VM: used above this calls on_pressure once; 0: never */
     void (*on_pressure)(struct kt_vm *vm); /* inside the allocator: may only set flags and hooks */
     int tasks;                             /* live tasks of this state */
+    struct kt_share *share;                /* of the run queue; NULL: not a script VM */
     struct kt_task *current;               /* the task that runs now, NULL outside lua_resume */
     void *inner_ud;                        /* LuaJIT's own allocator, under the counting one */
     lua_Alloc inner;
@@ -36,6 +37,9 @@ struct kt_vm {
 
 /* cap in bytes, 0 for none. Libraries as the kind says, opened and sandboxed. */
 struct kt_vm *kt_vm_new(uv_loop_t *loop, enum kt_vm_kind kind, size_t cap, struct kt_error *err);
+/* Of a script VM without tasks: it takes turns together with the VMs of its loop that have this
+ * name (a project's). Without it each VM has turns of its own. */
+int kt_vm_set_share(struct kt_vm *vm, const char *name, struct kt_error *err);
 /* Hard-cancels its tasks, then closes the state. Not from inside one of its tasks. */
 void kt_vm_free(struct kt_vm *vm);
 struct kt_vm *kt_vm_of(lua_State *L); /* the vm of any thread of its state */
