@@ -8,6 +8,7 @@ local commit = require "domain.commit"
 local ids = require "domain.ids"
 local json = require "json"
 local problem = require "http.problem"
+local quota = require "domain.quota"
 local registry = require "scripts.registry"
 local schema = require "http.schema"
 local T = require "http.types"
@@ -70,7 +71,7 @@ function M.create(ctx)
   local n, err = count_open(ctx.project)
   if not n then return nil, err end
   if n >= ctx.project.doc.quotas.datasets then
-    return nil, problem.err("quota_exceeded", "The project's quota of datasets is used up.")
+    return nil, quota.exceeded("datasets", n, ctx.project.doc.quotas.datasets)
   end
   local mapping
   mapping, err = registry.mapping(body.mapping)

@@ -58,7 +58,7 @@ M.types = {
     {"quotas", T.object("Quotas", {
       {"running", T.int(0, 10000), default = 20}, {"queued", T.int(0, 1000000), default = 1000},
       {"datasets", T.int(0, 1000000), default = 100}, {"storage_bytes", T.int(0), default = 10737418240},
-      {"requests_per_minute", T.int(0, 1000000), default = 600},
+      {"requests_per_minute", T.int(0, 1000000000), default = 600},
     }), default = {}},
     {"budgets", T.list(budget, {max = 100}), default = require("json").array{}},
     {"retention_days", T.object("RetentionDays", {

@@ -72,14 +72,10 @@ local function commit_and_start(project, principal, doc, pinned, options)
     end
   end
   if not admitted then
-    local limit = project.doc.quotas.queued
-    local n
-    n, err = db:count("kt_p_executions", { { "status", "in", { "queued", "delayed" } } }, limit)
-    if not n then
+    local ok
+    ok, err = queue.line_up(project, db)
+    if not ok then
       return nil, err
-    elseif n >= limit then
-      return fail("queue_full", "the project has " .. limit .. " executions in its queue",
-        { retryable = true, retry_after = 5 })
     end
   end
   local ops = {
@@ -91,6 +87,9 @@ local function commit_and_start(project, principal, doc, pinned, options)
   end
   local done
   done, err = db:commit(ops)
+  if not admitted then
+    queue.lined_up(project_id)
+  end
   if not done then
     if admitted then
       queue.settle(project_id)

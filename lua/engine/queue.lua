@@ -23,6 +23,9 @@ local backlog = {}
 --- Starts that were admitted and are not yet in the store.
 ---@type table<string, integer>
 local reserved = {}
+--- Accepts that count the queue or are about to be in it.
+---@type table<string, integer>
+local lining = {}
 --- Projects whose room changed.
 ---@type table<string, boolean>
 local poked = {}
@@ -76,6 +79,34 @@ end
 ---@param project_id string
 function M.settle(project_id)
   reserved[project_id] = reserved[project_id] > 1 and reserved[project_id] - 1 or nil
+end
+
+--- Is there room in the queue? A yes holds a place until `lined_up`. Among accepts of one worker the
+--- quota holds exactly: what is held counts, so near the end a place may look taken that will come free.
+--- Other workers' accepts of the same moment are not seen.
+---@param project table
+---@param db table
+---@return boolean? yes, table? err queue_full
+function M.line_up(project, db)
+  local id, limit = project.id, project.doc.quotas.queued
+  local held = (lining[id] or 0) + 1
+  lining[id] = held
+  local n, err = db:count("kt_p_executions", { { "status", "in", { "queued", "delayed" } } }, limit)
+  if n and n + held <= limit then
+    return true
+  end
+  M.lined_up(id)
+  return nil, err or {
+    code = "queue_full", retryable = true, retry_after = 5,
+    message = string.format("the project's quota queued is used up: %d of %d", n, limit),
+    quota = { name = "queued", used = n, limit = limit },
+  }
+end
+
+--- The place that `line_up` held is used or not needed.
+---@param project_id string
+function M.lined_up(project_id)
+  lining[project_id] = lining[project_id] > 1 and lining[project_id] - 1 or nil
 end
 
 --- A run was put into the queue: later ones line up behind it.

@@ -1,5 +1,5 @@
 -- One request from its first byte to its answer. The order is the contract: host and origin, route,
--- principal and role, what the client accepts and sends, all faults of query and body at once, then
+-- principal and role, the project's rate, what the client accepts and sends, all faults of query and body at once, then
 -- existence (the project), then the idempotency key, then the handler.
 
 local clock = require "kt.clock"
@@ -11,6 +11,7 @@ local metrics = require "kt.metrics"
 local negotiate = require "http.negotiate"
 local principal = require "http.principal"
 local problem = require "http.problem"
+local rate = require "http.rate"
 local router = require "http.router"
 local schema = require "http.schema"
 local task = require "kt.task"
@@ -60,6 +61,17 @@ local function read_body(ctx)
   return doc, nil, text
 end
 
+---Count the request against the rate of its project. For routes that name it in another way than by
+---{project_id}; the others are counted here.
+---@param ctx kontor.Context
+---@param project kontor.Project
+---@return true|nil
+---@return kontor.Error|nil rate_limited
+function M.limit(ctx, project)
+  if ctx.req.via == "unix" then return true end
+  return rate.take(project)
+end
+
 -- Everything before the handler. Returns the context ready for it, or nil and the error.
 local function prepare(ctx, app)
   local req = ctx.req
@@ -73,6 +85,15 @@ local function prepare(ctx, app)
   ok, err = principal.allowed(ctx.principal, route, params)
   local foreign = not ok and err.code == "not_found"
   if not ok and not foreign then return nil, err end
+  local found, missing
+  if params.project_id and not route.master and not foreign then
+    -- Opened here for its limit; whether it is there is said only after the request's own faults.
+    found, missing = app.open_project(params.project_id)
+    if found then
+      ok, err = M.limit(ctx, found)
+      if not ok then return nil, err end
+    end
+  end
   ctx.media = negotiate.best(req.headers.accept, route.produces or {"application/json"})
   if not ctx.media then
     return nil, problem.err("not_acceptable", "Offered: " .. table.concat(route.produces or {"application/json"}, ", "))
@@ -101,10 +122,8 @@ local function prepare(ctx, app)
   end
   if #errors > 0 then return nil, problem.err("validation_failed", nil, {errors = errors}) end
   if foreign then return nil, problem.err("not_found") end
-  if params.project_id and not route.master then
-    ctx.project, err = app.open_project(params.project_id)
-    if not ctx.project then return nil, err end
-  end
+  if missing then return nil, missing end
+  ctx.project = found
   return ctx
 end
 

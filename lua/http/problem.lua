@@ -61,7 +61,8 @@ M.codes = codes
 
 -- What the client is told instead of the inside of a fault.
 local internal_detail = "The fault is in the service; its log has it under this request id."
-local order = {"type", "title", "status", "code", "detail", "retryable", "request_id", "errors"}
+local order = {"type", "title", "status", "code", "detail", "retryable", "request_id", "quota", "errors"}
+local quota_order = {"name", "used", "limit"}
 local error_order = {"pointer", "parameter", "header", "code", "message"}
 
 ---@class kontor.FieldError
@@ -78,6 +79,7 @@ local error_order = {"pointer", "parameter", "header", "code", "message"}
 ---@field errors? kontor.FieldError[]
 ---@field headers? table<string,string> further headers of the answer
 ---@field retry_after? number seconds
+---@field quota? {name: string, used: integer, limit: integer} of the project, that refused
 
 ---Make an error value, for `return nil, problem.err(...)`.
 ---@param code string
@@ -122,6 +124,7 @@ function M.answer(err, request_id)
     type = "urn:kontor:error:" .. code, title = known[2], status = known[1], code = code,
     detail = detail, retryable = retryable, request_id = request_id,
   }
+  if err.quota then doc.quota = json.ordered(err.quota, quota_order) end
   if err.errors then
     local list = {}
     for i, e in ipairs(err.errors) do

@@ -3,6 +3,7 @@
 local answer = require "http.answer"
 local dataset = require "domain.dataset"
 local days = require "http.days"
+local dispatch = require "http.dispatch"
 local engine = require "engine"
 local execution = require "domain.execution"
 local follow = require "engine.follow"
@@ -178,6 +179,9 @@ local function socket(ctx)
   if not found then return nil, err end
   -- The path does not name the project, so its scope is checked here.
   if not principal.sees(ctx.principal, found.id) then return nil, problem.err("not_found") end
+  local counted
+  counted, err = dispatch.limit(ctx, found)
+  if not counted then return nil, err end
   local follower
   follower, err = follow.open(found.id, id, ctx.query.since)
   if not follower then return nil, err end

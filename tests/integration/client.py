@@ -98,7 +98,7 @@ def check_problem(answer, status, code, **errors):
     assert answer.headers["content-type"] == PROBLEM, answer
     doc = answer.json
     assert doc["code"] == code and doc["status"] == status and doc["type"] == f"urn:kontor:error:{code}", doc
-    assert set(doc) - {"errors"} == {"type", "title", "status", "code", "detail", "retryable", "request_id"}
+    assert set(doc) - {"errors", "quota"} == {"type", "title", "status", "code", "detail", "retryable", "request_id"}
     assert doc["request_id"] == answer.headers["x-request-id"]
     if errors:
         got = {e.get("pointer") or e.get("parameter") or e.get("header") or "": e["code"] for e in doc["errors"]}
