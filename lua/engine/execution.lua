@@ -118,7 +118,8 @@ end
 ---@param project kontor.Project
 ---@param principal kontor.Principal
 ---@param body table checked POST body
----@param options {req: table?, ops: (fun(doc: table): table[])?}?
+---@param options {req: table?, ops: (fun(doc: table): table[])?, instance: table?}? instance: the one that the
+--- body names, where the caller has just read it
 ---@return table? doc public form, table? err
 function M.accept(project, principal, body, options)
   options = options or {}
@@ -126,7 +127,10 @@ function M.accept(project, principal, body, options)
     return fail(project.doc.status == "archived" and "archived" or "invalid_state",
       "the project is " .. project.doc.status)
   end
-  local instance, err = project.db:find_one("kt_p_agent_instances", { _id = body.instance_id })
+  local instance, err = options.instance, nil
+  if not instance then
+    instance, err = project.db:find_one("kt_p_agent_instances", { _id = body.instance_id })
+  end
   if err then
     return nil, err
   elseif not instance then
@@ -225,11 +229,22 @@ end
 ---@return table? doc public form, as it is then, with its result when it has ended
 ---@return table? err
 function M.wait(project, id, seconds)
+  local at = clock.monotonic() + seconds
+  local entry = runner.get(id)
+  if entry then
+    -- It runs here: its end is told here, and with it what the store has now.
+    local ok, stop = entry.ended:wait(seconds)
+    if not ok and stop.code ~= "deadline_exceeded" then
+      return nil, stop
+    elseif entry.final then
+      return M.public(entry.final.doc, entry.final.result)
+    end
+    -- In time no end, or it goes on elsewhere or later.
+  end
   local follower, err = follow.open(project.id, id, 0)
   if not follower then
     return nil, err
   end
-  local at = clock.monotonic() + seconds
   local event
   repeat
     event, err = follower:next(math.max(0, at - clock.monotonic()))

@@ -113,8 +113,9 @@ end
 
 --- End a run in the store and tell everyone. `token` is the one its update is filtered by: the
 --- writer's. Yields until it is in the store or the run is lost.
----@param o {project: table, db: table, doc: table, writer: engine.Writer, run: engine.Run?, from: string?}
---- `from`: the status in the store that is ended (running when absent)
+---@param o {project: table, db: table, doc: table, writer: engine.Writer, run: engine.Run?, from: string?, ended: table?}
+--- `from`: the status in the store that is ended (running when absent); `ended` is filled: the result
+--- and what was set in the execution's document
 ---@param ended engine.End
 ---@return table? result, table? err code "lost": someone else ended it
 function M.finish(o, ended)
@@ -179,6 +180,15 @@ function M.finish(o, ended)
     by_category = found and found.by_category or nil,
     by_severity = found and found.by_severity or nil,
   }
+  local set = {
+    status = ended.status,
+    stop_reason = ended.stop_reason,
+    finished_at = at,
+    duration_ms = numbers.duration_ms,
+    last_seq = writer.seq,
+    error = error_doc,
+    usage = { model_calls = 0, tool_calls = numbers.tool_calls, input_tokens = 0, output_tokens = 0 },
+  }
   local commit, done = writer:take()
   commit[#commit + 1] = { op = "insert", coll = "kt_p_results", doc = result }
   for _, op in ipairs(ops or {}) do
@@ -188,15 +198,7 @@ function M.finish(o, ended)
     op = "update", coll = "kt_p_executions", must_match = true,
     filter = { _id = doc._id, token = writer.token, status = o.from or "running" },
     update = {
-      set = {
-        status = ended.status,
-        stop_reason = ended.stop_reason,
-        finished_at = at,
-        duration_ms = numbers.duration_ms,
-        last_seq = writer.seq,
-        error = error_doc,
-        usage = { model_calls = 0, tool_calls = numbers.tool_calls, input_tokens = 0, output_tokens = 0 },
-      },
+      set = set,
       unset = { "wake_at" },
     },
   }
@@ -206,6 +208,7 @@ function M.finish(o, ended)
     return nil, err
   end
   done()
+  o.ended = { result = result, set = set }
   metrics.ended(project_id, ended.status)
   log.execution {
     project_id = project_id,

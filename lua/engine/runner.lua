@@ -25,6 +25,7 @@ local RELEASE_SECONDS = 3
 ---@field doc table
 ---@field run engine.Run?
 ---@field stop engine.Stop? asked for before the run began
+---@field final {doc: table, result: table}? stored forms, once it has ended in the store
 ---@field ended table event
 
 --- Runs are given back as soon as they can be (this worker ends).
@@ -269,9 +270,18 @@ local function watch(entry, writer)
 end
 
 --- A run whose end the store refuses (not: cannot be reached) ends as failed by our fault instead.
-local function finished(this, ended)
+local function finished(entry, this, ended)
   local result, err = finish.finish(this, ended)
-  if not result and err.code ~= "lost" then
+  if result then
+    local doc = {}
+    for name, v in pairs(this.doc) do
+      doc[name] = v
+    end
+    for name, v in pairs(this.ended.set) do
+      doc[name] = v
+    end
+    entry.final = { doc = doc, result = result }
+  elseif err.code ~= "lost" then
     error(err, 0)
   end
 end
@@ -297,7 +307,7 @@ local function work(entry, db, reason)
   end
   local this = { project = entry.project, db = db, doc = doc, writer = writer, run = entry.run }
   if not begun then
-    return finished(this, { status = "failed", stop_reason = "error", error = err, partial = false })
+    return finished(entry, this, { status = "failed", stop_reason = "error", error = err, partial = false })
   end
   local unwatch = watch(entry, writer)
   local outcome = entry.run:drive()
@@ -313,7 +323,7 @@ local function work(entry, db, reason)
     release(entry, writer)
   end
   if outcome.kind ~= "parked" and outcome.kind ~= "released" and outcome.kind ~= "lost" then
-    finished(this, ended_of(entry.run, outcome))
+    finished(entry, this, ended_of(entry.run, outcome))
   end
   unwatch()
 end

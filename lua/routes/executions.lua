@@ -43,7 +43,7 @@ local function read_text(ctx, id)
   return text
 end
 
--- What the body names must be there.
+-- What the body names must be there; the instance.
 local function check_body(ctx)
   local body, db = ctx.body, ctx.project.db
   local doc, err = db:find_one(instance.kind.coll, {_id = body.instance_id})
@@ -51,29 +51,31 @@ local function check_body(ctx)
   if not doc then return nil, problem.field({pointer = "/instance_id"}, "not_found", "does not exist") end
   if doc.archived then return nil, problem.err("archived", "The agent instance is archived.") end
   local id = body.input_data.dataset_id
-  if id and id ~= json.null then return dataset.check_usable(db, id, "/input_data/dataset_id") end
-  return true
+  if id and id ~= json.null then
+    local ok
+    ok, err = dataset.check_usable(db, id, "/input_data/dataset_id")
+    if not ok then return nil, err end
+  end
+  return doc
 end
 
 local function create(ctx)
-  local ok, err = check_body(ctx)
-  if not ok then return nil, err end
-  local accepted
+  local named, err = check_body(ctx)
+  if not named then return nil, err end
   -- The engine puts these ops into the commit that accepts the run.
-  local function ops(doc)
-    accepted = going_on(ctx, json.encode(doc), doc.execution_id)
-    return idempotency.ops(ctx, accepted)
-  end
+  local function ops(doc) return idempotency.ops(ctx, going_on(ctx, json.encode(doc), doc.execution_id)) end
   local doc
-  doc, err = engine.execution.accept(ctx.project, ctx.principal, ctx.body, {req = ctx.req, ops = ops})
+  doc, err = engine.execution.accept(ctx.project, ctx.principal, ctx.body,
+    {req = ctx.req, instance = named, ops = ctx.idem and ops or nil})
   if not doc then return nil, err end
   idempotency.committed(ctx)
   if not execution.ended[doc.status] or ctx.body.async_execution then
     return going_on(ctx, json.encode(doc), doc.execution_id)
   end
   local done = answer.text(200, json.encode(doc), {Location = location(ctx.project.id, doc.execution_id)})
-  ok, err = idempotency.update(ctx, ctx.project.db, done)
-  if not ok then return nil, err end
+  local kept
+  kept, err = idempotency.update(ctx, ctx.project.db, done)
+  if not kept then return nil, err end
   return done
 end
 
