@@ -3,7 +3,7 @@ return {
   agent = {
     agent_id = "erp-exception-management",
     name = "ERP exception management",
-    description = "Finds exceptions in ERP data with deterministic rules: procurement, inventory, production, invoices. "
+    description = "Finds exceptions in ERP data with deterministic rules: procurement, tax, inventory, deliveries, production, invoices. "
       .. "Works without a model.",
     category = "erp",
     workflow = "agents/erp-exception-management/workflow.lua",

@@ -25,7 +25,7 @@ end
 
 --- Run a rule over rows by table.
 ---@param id string
----@param tables table<string, table[]> a row names its columns; company_id is C1 where it is not given
+---@param tables table<string, table[]> a row names its columns; company_id is C1 where it is not given, NULL where it is false
 ---@param params table?
 ---@param opts { as_of: string?, extract_date: string?, currency: string? }?
 ---@return table result, table decl, table params, erp.Data data
@@ -34,7 +34,8 @@ function M.run(id, tables, params, opts)
   local decl, ctx, built = M.load(id), T.context(), {}
   for name, rows in pairs(tables) do
     for _, row in ipairs(rows) do
-      if schema.tables[name].column.company_id and not row.company_id then row.company_id = "C1" end
+      if row.company_id == nil and schema.tables[name].column.company_id then row.company_id = "C1" end
+      row.company_id = row.company_id or nil
     end
     built[name] = T.from_rows(schema.tables[name], rows, ctx)
     assert.same({}, built[name].errors)

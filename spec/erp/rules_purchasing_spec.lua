@@ -45,7 +45,7 @@ describe("PRO-002", function()
       assert.equal("", keys(certs(cert(good), cert { cert_type = "B" })))
     end
     for _, bad in ipairs { { valid_to = "2014-05-09" }, { valid_from = "2014-05-11" }, { valid_from = "", valid_to = "" } } do
-      local r = certs(cert { cert_type = "A" }, cert(bad))
+      local r = certs(cert { cert_type = "A", valid_from = "2014-05-10", valid_to = "2014-05-10" }, cert(bad))
       assert.equal("1|cert cert medium 5000.00", keys(r))
       assert.equal(1, #r.findings[1].evidence.certificates)
       assert.equal("ISO", r.findings[1].evidence.certificates[1].cert_type)
@@ -163,6 +163,7 @@ describe("PRO-005", function()
       assert.equal("", keys(find(order { approval = fine, approved_date = "2014-05-11" }, received(receipt()))))
     end
     assert.equal("1 unapproved medium 5000.00", keys(find(order { approval = "pending", sent = "1", sent_date = "" })))
+    assert.equal("", keys(find(order { approval = "pending" }, received(receipt { qty = "0" }))))
     -- Without a quantity at all there is still a commitment: the order's value.
     assert.equal("1 unapproved medium 5000.00", keys(find(order { approval = "pending" }, received(receipt { line = "99" }))))
   end)
@@ -225,16 +226,20 @@ describe("PRO-005", function()
     assert.equal("", keys(find(order { net_value = "900000", approval = "not_required" }, two)))
   end)
   it("asks for approval from the lowest level of company and type on", function()
-    local function pending(more) return order(row({ approval = "pending", sent = "1" }, more)) end
+    local function pending(more) return row(order { approval = "pending", sent = "1" }, more) end
     local bare = { po_line = { line { po_id = "7" } } }
     assert.equal("1 unapproved medium 5000.00", keys(find(pending(), bare)))
     assert.equal("", keys(find(pending { net_value = "4999.99" }, bare)))
     assert.equal("", keys(find(pending { doc_type = "XX" }, bare)))
     assert.equal("", keys(find(pending { company_id = "C2" }, bare)))
-    for _, any in ipairs { { company_id = "" }, { doc_type = "" } } do
+    for _, any in ipairs { { company_id = false }, { doc_type = "" } } do
       local r = find(pending(), with({ approval_policy = { policy(any) } }, bare))
       assert.equal("1 unapproved medium 5000.00", keys(r))
     end
+    -- Orders that name no company, or have no types at all.
+    assert.equal("1 unapproved medium 5000.00", keys(find(pending { company_id = false }, bare)))
+    assert.equal("1 unapproved medium 5000.00", keys(find(pending { doc_type = "" }, bare)))
+    assert.equal("", keys(find(pending { doc_type = "" }, with({ purchase_order = { pending { doc_type = "" }, order { po_id = "8" } } }, bare))))
     -- The value in the currency of the company, at the rate of the order date.
     local euro = with({ fx_rate = EUR }, bare)
     assert.equal("", keys(find(pending { currency = "EUR", net_value = "3999.99" }, euro)))
@@ -252,6 +257,8 @@ describe("PRO-005", function()
     local po = order { approval = "pending", sent = "1", sent_date = "2014-05-20" }
     local more = received(receipt())
     assert.equal("receipt", find(po, more).findings[1].evidence.first_commitment.kind)
+    assert.equal("receipt", find(row(po, { sent_date = "2014-05-11" }), more).findings[1].evidence.first_commitment.kind) -- the same day
+    assert.equal("sent", find(row(po, { sent_date = "2014-05-10" }), more).findings[1].evidence.first_commitment.kind)
     assert.equal("sent", find(po, more, { commitments = { "sent" } }).findings[1].evidence.first_commitment.kind)
     assert.equal("", keys(find(po, more, { commitments = { "invoice" } })))
     assert.equal("", keys(find(po, more, { commitments = {} })))
@@ -312,7 +319,8 @@ describe("PRO-006", function()
     local two = { order("1", "01", "2500"), order("2", "02", "2500") }
     assert.equal("1 split medium 5000.00", keys(find(two, nil, { approval_policy = { policy() } })))
     assert.equal("", keys(find(two, nil, { approval_policy = { policy { min_amount = "5000.01" } } })))
-    assert.equal("", keys(find(two, nil, { approval_policy = { policy { min_amount = "0" }, policy { level = "2" , min_amount = "6000" } } })))
+    assert.equal("", keys(find(two, nil, { approval_policy = { policy { min_amount = "0" }, policy { level = "2", min_amount = "6000" } } })))
+    assert.equal("1 split medium 5000.00", keys(find(two, nil, { approval_policy = { policy { min_amount = "0" }, policy { level = "2" } } })))
     assert.equal("", keys(find(two, nil, { approval_policy = { policy { company_id = "C2" } } }))) -- no limit at all
     assert.equal("1 split medium 5000.00", keys(find(two, nil, { approval_policy = { policy { currency = "EUR", min_amount = "4000" } }, fx_rate = EUR })))
     assert.equal("1 split medium 5000.00", keys(find(two, { limit = "5000" })))
@@ -340,6 +348,7 @@ describe("PRO-006", function()
     assert.equal("", lines(line { is_return = "1" }))
     assert.equal("", keys(find { two[1], order("2", "02", "6000", { deleted = "1" }) }))
     assert.equal("1 split high 12000.00", keys(find { two[1], two[2], order("3", "03", "-6000") }))
+    assert.equal(2, find({ two[1], two[2], order("3", "03", "0") }).findings[1].evidence.count)
     assert.equal("", keys(find({ two[1], order("2", "02", "6000", { order_date = "2014-10-01" }) }, { window_days = 400 })))
   end)
   it("skips orders without buyer, date or value, and says what is missing", function()

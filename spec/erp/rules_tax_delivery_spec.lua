@@ -136,6 +136,7 @@ describe("OFU-004", function()
       r.findings[1].impact.kind, r.population })
     assert.equal("", keys(find({ due() }, { came { actual_gi = "2014-06-06" } })))
     assert.equal("", keys(find({ due() }, { came { actual_gi = "2014-05-01" } })))
+    assert.equal(0, find({ due() }, { came { order_id = "T" } }).population) -- lines that are delivered are tested
     assert.equal("S|1|1 late medium 1000.00", keys(find({ due { promised_date = "" } }, { came { actual_gi = "2014-06-03" } })))
   end)
   it("has parameters for promise, event and grace", function()
@@ -178,14 +179,16 @@ describe("OFU-004", function()
   end)
   it("finds what is overdue when it is switched on", function()
     local on = { overdue = true }
+    local elsewhere = came { order_id = "T" }
     local r = find({ due { promised_date = "2014-09-29" } }, { came { cancelled = "1" } }, on)
     assert.equal("S|1|1 overdue medium 1000.00", keys(r))
     assert.same({ 1, "2014-09-30" }, { r.findings[1].evidence.days, r.findings[1].evidence.as_of })
-    assert.equal("", keys(find({ due { promised_date = "2014-09-30" } }, {}, on)))
+    assert.equal("", keys(find({ due { promised_date = "2014-09-30" } }, { elsewhere }, on)))
+    assert.equal("", keys(find({ due() }, { came { actual_gi = "2014-06-06" } }, on)))
     assert.equal("S|1|1 overdue low 700.00", keys(find({ due { promised_date = "2014-09-29" } }, { came { qty = "3" } }, on)))
     assert.equal("S|1|1 late low 300.00", keys(find({ due() }, { came { qty = "3" } }, on))) -- one finding a line, the first reason
-    assert.equal("", keys(find({ due() }, {}, on, { sales_order = { { order_id = "S", order_date = "2014-05-01", cancelled = "1" } } })))
-    assert.equal("", keys(find({ due() }, {}, on, { sales_line = { { order_id = "S", line = "1", qty = "10", net_value = "1000", rejected = "1" } } })))
+    assert.equal("", keys(find({ due() }, { elsewhere }, on, { sales_order = { { order_id = "S", order_date = "2014-05-01", cancelled = "1" } } })))
+    assert.equal("", keys(find({ due() }, { elsewhere }, on, { sales_line = { { order_id = "S", line = "1", qty = "10", net_value = "1000", rejected = "1" } } })))
   end)
   it("computes the penalty and the order's currency", function()
     local r = find({ due() }, { came { actual_gi = "2014-06-14" } }, { penalty_pct = "0.5" },

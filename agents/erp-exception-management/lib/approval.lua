@@ -1,11 +1,13 @@
---- Approval limits of table approval_policy. A row without company or document type stands for all of them.
+--- Approval limits of table approval_policy. A row without company or document type stands for all of them; so does, for an
+--- order that names no company, every row.
 local M = {}
 
 ---@class Level
 ---@field from erp.Decimal value from which the level is asked for, in the company's currency
 ---@field limit erp.Decimal? what its approver may approve, in the company's currency; nil: anything
 
---- levels(company, doc_type, currency, day): the levels that apply to an order, by value; doc_type false: of all types. An
+--- levels(company, doc_type, currency, day): the levels that apply to an order, by value. Where orders have no document types
+--- at all, or doc_type is false, those of all types. An
 --- amount in another currency is taken at the rate of that day, to four digits; without a rate its level is left out.
 ---@param t table
 ---@return fun(company: string, doc_type: string|false|nil, currency: string, day: integer?): Level[]
@@ -17,13 +19,15 @@ function M.levels(t)
     local rate = t.fx(from, to, day)
     return rate and (amount * rate):round(4)
   end
+  local typed = t:has "purchase_order.doc_type"
   return function(company, doc_type, currency, day)
+    if not typed then doc_type = false end
     local key = ("%s|%s|%s|%s"):format(company, tostring(doc_type), currency, tostring(day))
     local list = known[key]
     if list then return list end
     list = {}
     for _, row in ipairs(rows) do
-      local same_company = row.company_id == "" or row.company_id == company
+      local same_company = row.company_id == "" or company == "" or row.company_id == company
       local same_type = doc_type == false or row.doc_type == "" or row.doc_type == doc_type
       local from = in_currency(row.min_amount or t.zero, row.currency, currency, day)
       if same_company and same_type and from then

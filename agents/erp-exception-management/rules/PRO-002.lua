@@ -97,11 +97,11 @@ rule {
     { "source_list", needs = { "source_list", "po_line.material_id", "po_line.plant_id" }, when = asked "source_list" },
     { "self_approval", needs = { "purchase_order.created_by", "purchase_order.approved_by" }, when = asked "self_approval" },
   },
-  reads = { "po_line", "vendor", "fx_rate" },
+  reads = { "po_line", "vendor", "company", "fx_rate" },
 
   run = function(t, p, emit)
     local orders = t.purchase_order:without { { "deleted", "eq", true } }:need { "vendor_id" }
-      :with("vendor", t.vendor, { "vendor_id" })
+      :with("vendor", t.vendor, { "vendor_id" }):with("company", t.company, { "company_id" })
     t.population(orders:count())
 
     for _, reason in ipairs(CHECKS) do
@@ -125,7 +125,7 @@ rule {
               reason = reason,
               kind = "control",
               impact = value,
-              currency = order.currency,
+              currency = order.currency or order["company.currency"],
               severity = { floor = (reason == "country" or reason == "self_approval") and "high" or nil },
               evidence = evidence,
               explanation = ("Vendor %s %s: order %s over %s."):format(order.vendor_id, words, order.po_id, tostring(value)),
