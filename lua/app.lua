@@ -1,6 +1,8 @@
 -- A worker's start: store, migrations, the default project, the engine, then the sockets. And its
 -- drain. Runs as a task in the host VM.
 
+local api_key = require "domain.api_key"
+local audit = require "domain.audit"
 local clock = require "kt.clock"
 local config = require "kt.config"
 local cursor = require "http.cursor"
@@ -22,7 +24,9 @@ local task = require "kt.task"
 local M = {}
 
 local poll_seconds = 0.02
+local tend_seconds = 5
 local servers = {}
+local tending
 
 -- KONTOR_HOSTS as a set, in lower case.
 local function host_names()
@@ -59,6 +63,36 @@ local function open_data(home)
   return master
 end
 
+-- How requests name themselves, and whether that may be served at this address.
+---@return kontor.Access|nil
+---@return kontor.Error|nil
+local function access_of()
+  local keys, err = api_key.exist()
+  if keys == nil then return nil, err end
+  local address, dev = config.get("KONTOR_LISTEN"), config.get("KONTOR_DEV")
+  local near = config.loopback(address)
+  if keys and dev then
+    return nil, {code = "invalid_state", message = "KONTOR_DEV: 1 serves everybody as admin, and there are keys: "
+      .. "start without it, or revoke them (kontor key list)"}
+  elseif not near and not keys and not dev then
+    return nil, {code = "invalid_state", message = "KONTOR_LISTEN: \"" .. address .. "\" is not a loopback address, and there "
+      .. "is no key: make one (kontor key create), or serve everybody as admin (KONTOR_DEV=1)"}
+  end
+  if not keys then
+    log.warn("access.open", {msg = "there is no key: every request to " .. address .. " is served as admin"})
+  end
+  health.state.access = function() return api_key.known() and "keys" or "open" end
+  return {open = near or dev, find = api_key.find, exist = api_key.exist, known = api_key.known}
+end
+
+-- What is done beside the requests as long as the worker lives.
+local function tend(master)
+  while task.sleep(tend_seconds) do
+    audit.flush_denied(master)
+    api_key.exist() -- for those who do not ask: a first key may have been made by another worker
+  end
+end
+
 local function serve(ctx, app)
   local handler = dispatch.handler(app)
   local server, err = http.serve{fd = ctx.listen_fd, via = "tcp", handler = handler}
@@ -85,6 +119,9 @@ local function drain(seconds)
   engine.drain(left())
   streams.drain()
   for _, t in ipairs(closing) do t:join() end
+  tending:cancel()
+  tending:join()
+  audit.flush_denied(project.master())
   store.close()
 end
 
@@ -103,11 +140,16 @@ local function start(ctx)
   setup.home = ctx.home
   local master, err = open_data(ctx.home)
   if not master then return nil, err end
+  local access
+  access, err = access_of()
+  if not access then return nil, err end
   ctx.drain(drain)
   local ok
   ok, err = engine.start(ctx)
   if not ok then return nil, err end
-  local app = {router = router.new(routes.all()), hosts = host_names(), open_project = project.open, master = master}
+  tending = task.detach(tend, master)
+  local app = {router = router.new(routes.all()), hosts = host_names(), access = access, denied = audit.denied,
+    open_project = project.open, master = master}
   ok, err = serve(ctx, app)
   if not ok then return nil, err end
   health.state.status = "ready"

@@ -1,9 +1,9 @@
 --- kontor script push: check a script and make it the version that the next runs take.
 -- Through the running service's admin socket, else in the store itself, under its lock.
-local config = require "kt.config"
-local fetch = require "kt.fetch"
+local admin = require "lib.admin"
 local file = require "kt.file"
 local json = require "json"
+local offline = require "domain.offline"
 local options = require "lib.options"
 local registry = require "scripts.registry"
 
@@ -23,55 +23,14 @@ local function read(name)
   return file.read(name)
 end
 
-local function escape(text)
-  return (text:gsub("[^A-Za-z0-9._-]", function(c) return ("%%%02X"):format(c:byte()) end))
-end
-
---- Through the service. Answers nothing when none listens: a socket may be left from one that was
---- killed, and the lock of the data directory then says which it is.
----@return table? pushed, table? err
 local function by_service(path, source, note)
-  local socket = config.get("KONTOR_DATA_DIR") .. "/kontor.sock"
-  if not file.stat(socket) then return nil end
-  local reply, err = fetch {
-    method = "PUT", unix = socket, timeout = 60,
-    url = "http://localhost/api/v1/master/scripts/" .. escape(path),
-    headers = { ["Content-Type"] = "application/json" },
-    body = json.encode { source = source, note = note or json.null },
-  }
-  if not reply then
-    if err.code == "upstream_failed" then return nil end
-    return nil, err
-  end
-  local doc, bad = json.decode(reply.body)
-  if reply.status == 200 and doc then return doc end
-  return nil, doc and { code = doc.code, message = doc.detail or doc.title } or bad
+  return admin.ask("PUT", "/master/scripts/" .. admin.escape(path), { source = source, note = note or json.null })
 end
 
---- In the store itself.
 local function by_store(path, source, note)
-  local dir = config.get("KONTOR_DATA_DIR")
-  local lock, err = file.lock_data_dir(dir)
-  if not lock then return nil, err end
-  local store = require "kt.store"
-  local pushed
-  local ok
-  ok, err = store.open { dir = dir }
-  if ok then
-    local migrations = require "domain.migrations"
-    local name = config.get("MASTER_DATABASE_NAME")
-    ok, err = store.create(name)
-    if ok or err.code == "already_exists" then ok, err = migrations.load(config.home()) end
-    if ok then ok, err = migrations.run("master", store.database(name)) end
-    if ok then
-      local user = os.getenv("USER") or "?"
-      pushed, err = registry.push(path, source,
-        { id = "cli:" .. user, name = user, role = "admin", projects = { "*" }, via = "cli" }, { note = note })
-    end
-    store.close()
-  end
-  lock:release()
-  return pushed, err
+  return offline.with_master(function()
+    return registry.push(path, source, offline.principal(), { note = note })
+  end)
 end
 
 return function(args)

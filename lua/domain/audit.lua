@@ -2,8 +2,10 @@
 -- Entries are never changed.
 
 local clock = require "kt.clock"
+local crypto = require "kt.crypto"
 local ids = require "domain.ids"
 local json = require "json"
+local log = require "kt.log"
 local schema = require "http.schema"
 local T = require "http.types"
 local value = require "value"
@@ -15,7 +17,7 @@ local max_value = 400    -- bytes of JSON of one value
 
 -- What belongs to the master database; every other type belongs to its project's.
 local master = {project = true, agent = true, system_prompt = true, setup = true, script = true,
-  model_config = true, tool = true, mcp_server = true, key = true}
+  model_config = true, tool = true, mcp_server = true, key = true, route = true}
 
 M.types = {
   entry = T.object("AuditEntry", {
@@ -84,6 +86,41 @@ function M.changes(ty, before, after)
     if not f or not f.ro then list[#list + 1] = c end
   end
   return list
+end
+
+-- Refusals wait here for the next flush: one entry for who, what, why and minute, with a count.
+local refusals, waiting = {}, 0
+local refusals_max = 1000
+
+---Note that a principal was refused. Requests without a valid key are only counted (metrics).
+---@param principal kontor.Principal
+---@param route kontor.Route
+---@param code string
+function M.denied(principal, route, code)
+  local now = clock.now()
+  local minute = math.floor(now / 60000)
+  local id = "aud_" .. crypto.sha256(table.concat({principal.id, route.operation_id, code, minute}, "\n")):sub(1, 32)
+  local entry = refusals[id]
+  if not entry then
+    if waiting >= refusals_max then return end
+    waiting = waiting + 1
+    entry = {count = 0, doc = M.entry(principal, "auth.denied", "route", route.operation_id, nil, nil,
+      {outcome = "denied", code = code}).doc}
+    refusals[id] = entry
+  end
+  entry.count = entry.count + 1
+end
+
+---Write down the refusals noted so far. Entries of the same minute add up, also those of other workers.
+---@param db table the master database
+function M.flush_denied(db)
+  local list = refusals
+  refusals, waiting = {}, 0
+  for id, entry in pairs(list) do
+    entry.doc._id, entry.doc.count = nil, nil
+    local _, err = db:update_one("kt_m_audit_log", {_id = id}, {set_on_insert = entry.doc, inc = {count = entry.count}}, {upsert = true})
+    if err then log.error("audit.denied", {msg = tostring(err.code) .. ": " .. tostring(err.message)}) end
+  end
 end
 
 return M

@@ -17,13 +17,16 @@ local count_max = 100000
 local connections = metrics.gauge("kontor_store_connections", "Connections to the store of this worker.", {})
 local open_projects = metrics.gauge("kontor_store_open_projects", "Databases of projects that are open in this worker.", {})
 
--- Set by app.lua: version, state ("starting", "ready", "draining"), worker, runs (how many now).
-M.state = {version = "0", status = "starting", worker = "0", runs = function() return 0 end}
+-- Set by app.lua: version, state ("starting", "ready", "draining"), worker, runs (how many now), access
+-- ("open" or "keys").
+M.state = {version = "0", status = "starting", worker = "0", runs = function() return 0 end,
+  access = function() return "open" end}
 
 local ok_check = T.object(nil, {{"ok", T.bool}})
 
 M.types = {
-  health = T.object("Health", {{"status", T.enum{"ok"}}, {"version", T.str()}}),
+  health = T.object("Health", {{"status", T.enum{"ok"}}, {"version", T.str()},
+    {"access", T.enum{"open", "keys"}, doc = "open: there is no key, everybody is served as admin"}}),
   ready = T.object("Ready", {
     {"status", T.enum{"ready", "starting", "draining", "failing"}},
     {"checks", T.object("ReadyChecks", {
@@ -66,7 +69,10 @@ local function loop_lag_ms()
 end
 
 ---GET /health.
-function M.health() return answer.doc(200, json.ordered({status = "ok", version = M.state.version}, {"status", "version"})) end
+function M.health()
+  return answer.doc(200, json.ordered({status = "ok", version = M.state.version, access = M.state.access()},
+    {"status", "version", "access"}))
+end
 
 -- Databases of projects that are open: all but the master's.
 local function projects_open(stats) return math.max(0, stats.open_databases - 1) end

@@ -32,6 +32,7 @@ local M = {}
 ---@field settings table effective settings of the run
 ---@field files table<string, string> the run's bundle: source by path
 ---@field bundle string its sha256
+---@field capability {principal_id: string, role: string, via: string, tools: string[]} what it may do
 ---@field system_prompt_id string?
 ---@field system_prompt_ref string?
 ---@field progress {partial: any, report: table?, rows: integer?, mapping: string?, warnings: table[]?}

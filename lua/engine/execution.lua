@@ -166,6 +166,7 @@ function M.accept(project, principal, body, options)
   doc.last_seq = 0
   doc.cancel_requested = false
   doc.snapshot = pinned.snapshot
+  doc.capability = snapshot.capability(principal, pinned)
   doc.token = 1
   doc.workflow = pinned.template.workflow
   doc.timeout_ms = (given(doc.timeout_seconds) or settings.timeout) * 1000

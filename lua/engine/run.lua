@@ -86,6 +86,7 @@ function M.new(options)
       settings = options.settings,
       files = options.files,
       bundle = doc.snapshot.bundle,
+      capability = doc.capability,
       system_prompt_id = options.system_prompt_id,
       system_prompt_ref = options.system_prompt_ref,
       progress = {},

@@ -96,6 +96,19 @@ function M.take(instance)
   }
 end
 
+--- What a run may do, kept with it: it acts with the rights of who started it, in this project alone,
+--- and with no tool that its agent does not have. The door asks nothing else.
+---@param principal kontor.Principal
+---@param pinned engine.Pinned
+---@return {principal_id: string, role: string, via: string, tools: string[]}
+function M.capability(principal, pinned)
+  local tools = set(pinned.instance.tools) and pinned.instance.tools or pinned.template.tools
+  return {
+    principal_id = principal.id, role = principal.role, via = principal.via,
+    tools = json.array { unpack(set(tools) and tools or {}) },
+  }
+end
+
 --- The same things again, for a run that was accepted before.
 ---@param db table the project's database
 ---@param doc table execution

@@ -31,9 +31,11 @@ local max_body = 1048576
 ---@field project table|nil the open project (domain/project.lua) of a path with {project_id}
 ---@field media string media type to answer with
 ---@field idem table|nil idempotency row in the making
+---@field still fun(): boolean is the principal still who he was; for answers that last
 ---@field streams fun() the handler says: from here on the answer is a stream of open end
 
 local requests = metrics.counter("kontor_http_requests_total", "Requests answered", {"route", "method", "status"})
+local refused = metrics.counter("kontor_unauthenticated_total", "Requests without a valid key where one is needed", {"route"})
 local seconds = metrics.histogram("kontor_http_seconds", "Time to the answer's end", {"route"})
 
 local function charset_fault(req)
@@ -75,15 +77,28 @@ end
 -- Everything before the handler. Returns the context ready for it, or nil and the error.
 local function prepare(ctx, app)
   local req = ctx.req
-  local ok, err = principal.guard(req, app.hosts)
-  if not ok then return nil, err end
   local route, params = app.router:match(req.method, req.path)
+  local who, unknown, ok, err
+  -- What everybody may asks nothing: /health answers also when the store does not.
+  if route and route.role == "any" then who = app.access.known() and principal.nobody or principal.dev(req)
+  else who, unknown = principal.of(req, app.access) end
+  if who and who.via == "dev" then
+    -- Nobody named himself: it may be a page that drives a browser of this machine.
+    ok, err = principal.guard(req, app.hosts)
+    if not ok then return nil, err end
+  end
   if not route then return nil, params end
   ctx.route, ctx.params = route, params
-  ctx.principal, err = principal.of(req)
-  if not ctx.principal then return nil, err end
-  ok, err = principal.allowed(ctx.principal, route, params)
+  if not who and route.near then who = principal.near(req, app.hosts) end
+  if not who then
+    if unknown.code == "unauthenticated" then refused:inc{route = route.path} end
+    return nil, unknown
+  end
+  ctx.principal = who
+  ctx.still = function() return principal.still(who, req, app.access) end
+  ok, err = principal.allowed(who, route, params)
   local foreign = not ok and err.code == "not_found"
+  if not ok then app.denied(ctx.principal, route, foreign and "not_found" or err.code) end
   if not ok and not foreign then return nil, err end
   local found, missing
   if params.project_id and not route.master and not foreign then
@@ -176,7 +191,8 @@ local function count(ctx)
 end
 
 ---The handler for http.serve.
----@param app table {router, hosts: table<string,boolean>, open_project: fun(id): table|nil, err}
+---@param app table {router, hosts: table<string,boolean>, access: kontor.Access, open_project: fun(id): table|nil, err,
+--- denied: fun(principal, route, code) notes a refusal}
 ---@return fun(req: table)
 function M.handler(app)
   return function(req)

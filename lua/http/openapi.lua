@@ -198,7 +198,8 @@ function M.document(routes, version)
     at[route.method:lower()] = {
       operationId = route.operation_id, summary = route.summary, description = route.description,
       tags = json.array{route.tag or "service"},
-      ["x-kontor-role"] = route.role,
+      ["x-kontor-role"] = route.role, ["x-kontor-whole"] = route.whole, ["x-kontor-near"] = route.near,
+      security = route.role == "any" and json.array{} or nil,
       parameters = parameters(route, components), requestBody = body(route, components),
       responses = responses(route, components),
     }
@@ -208,7 +209,11 @@ function M.document(routes, version)
     info = {title = "Kontor", version = version,
       description = "Multi-tenant AI agent orchestration with ERP exception management."},
     paths = paths,
-    components = {schemas = components, responses = {Problem = {
+    security = json.array{{bearer = json.array{}}, {api_key = json.array{}}},
+    components = {schemas = components, securitySchemes = {
+      bearer = {type = "http", scheme = "bearer", description = "An API key. None is needed as long as none is stored."},
+      api_key = {type = "apiKey", ["in"] = "header", name = "X-API-Key"},
+    }, responses = {Problem = {
       description = "Any failure", content = {[problem.media_type] = {schema = {["$ref"] = "#/components/schemas/Problem"}}},
     }}},
   }, {"openapi", "info", "paths", "components"})

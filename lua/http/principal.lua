@@ -1,9 +1,11 @@
 -- Who asks, and what may he do: the one place that decides it.
 --
--- In development mode every request over TCP is the implicit admin `dev`; a request over the admin
--- socket is `cli:<user>` (the socket is 0600: only the service's own user opens it). Because an
--- implicit principal could be driven by any web page the user visits, only requests to a loopback
--- name (or one of KONTOR_HOSTS) are served, and an Origin, when sent, must be the Host.
+-- A request names itself by an API key. As long as no key is stored, the service is in development
+-- mode: every request over TCP is the implicit admin `dev` (where the address is loopback, or
+-- KONTOR_DEV=1 says that others are meant too). A request over the admin socket is `cli:<user>` (the
+-- socket is 0600: only the service's own user opens it). Because an implicit principal could be driven
+-- by any web page that the user visits, its requests must name a loopback host (or one of
+-- KONTOR_HOSTS), and an Origin, when sent, must be the Host.
 
 local problem = require "http.problem"
 
@@ -15,6 +17,7 @@ local M = {}
 ---@field role "viewer"|"operator"|"author"|"admin"
 ---@field projects string[] ids, or {"*"}
 ---@field via "dev"|"cli"|"engine"|"key"|"session"
+---@field expires_at? userdata date
 ---@field address? string
 
 local rank = {any = 0, viewer = 1, operator = 2, author = 3, admin = 4}
@@ -25,6 +28,9 @@ local safe = {GET = true, HEAD = true, OPTIONS = true}
 function M.system()
   return {id = "system", name = "system", role = "admin", projects = {"*"}, via = "engine"}
 end
+
+-- Who asks what everybody may.
+M.nobody = {id = "nobody", name = "nobody", role = "any", projects = {}, via = "key"}
 
 ---Host name and port of a Host header.
 local function split(host)
@@ -86,15 +92,73 @@ local function user_name(req)
   return os.getenv("USER") or "root"
 end
 
+-- The key of a request; nil: none. Two that differ, or something else than a key, are a bad one.
+local function key_of(req)
+  local authorization, given = req.headers.authorization, req.headers["x-api-key"]
+  local bearer = authorization and (authorization:match("^[Bb][Ee][Aa][Rr][Ee][Rr] +(%S+)$") or "")
+  if bearer and given and bearer ~= given then return "" end
+  return bearer or given
+end
+
+local function unauthenticated(message)
+  return nil, problem.err("unauthenticated", message, {headers = {["WWW-Authenticate"] = 'Bearer realm="kontor"'}})
+end
+
+---@class kontor.Access how requests name themselves
+---@field open boolean an implicit admin is served while there is no key
+---@field find fun(key: string): kontor.Principal|false|nil, kontor.Error|nil
+---@field exist fun(): boolean|nil, kontor.Error|nil is any key stored; may ask the store
+---@field known fun(): boolean the same as far as it is known: asks nobody
+
+---The implicit admin of development mode.
+---@param req table
+---@return kontor.Principal
+function M.dev(req)
+  return {id = "dev", name = "dev", role = "admin", projects = {"*"}, via = req.via == "unix" and "cli" or "dev", address = req.remote}
+end
+
+---Who asks. Yields.
 ---@param req table kt.http request
+---@param access kontor.Access
 ---@return kontor.Principal|nil
----@return kontor.Error|nil
-function M.of(req)
+---@return kontor.Error|nil unauthenticated
+function M.of(req, access)
   if req.via == "unix" then
     local user = user_name(req)
     return {id = "cli:" .. user, name = user, role = "admin", projects = {"*"}, via = "cli"}
   end
-  return {id = "dev", name = "dev", role = "admin", projects = {"*"}, via = "dev", address = req.remote}
+  local key = key_of(req)
+  if key then
+    local who, err = access.find(key)
+    if err then return nil, err end
+    if not who then return unauthenticated("The key is not valid.") end
+    return setmetatable({address = req.remote}, {__index = who})
+  end
+  local keys, err = access.exist()
+  if err then return nil, err end
+  if keys or not access.open then return unauthenticated("A key is needed: Authorization: Bearer KEY, or X-API-Key.") end
+  return M.dev(req)
+end
+
+---Is he still who he was? For answers that last: a revoked or expired key ends them. Yields.
+---@param p kontor.Principal
+---@param req table
+---@param access kontor.Access
+---@return boolean
+function M.still(p, req, access)
+  local who = M.of(req, access)
+  return who ~= nil and who.id == p.id and who.role == p.role
+end
+
+---The reader of this machine, for routes that say `near`: metrics for a Prometheus beside us. Behind a
+---proxy every request comes from this machine, so the Host must be a local name too.
+---@param req table
+---@param names table<string,boolean> as of guard
+---@return kontor.Principal|nil
+function M.near(req, names)
+  local remote = req.remote or ""
+  if not (remote:find("^127%.") or remote == "::1") or not M.guard(req, names) then return nil end
+  return {id = "near", name = "near", role = "admin", projects = {"*"}, via = "dev", address = remote}
 end
 
 ---@param p kontor.Principal
@@ -119,8 +183,9 @@ function M.allowed(p, route, params)
   if rank[p.role] < rank[route.role] then
     return nil, problem.err("forbidden", "The role " .. p.role .. " may not do this; it needs " .. route.role .. ".")
   end
-  if not params.project_id and not safe[route.method] and not M.sees(p, "*") and route.role ~= "any" then
-    return nil, problem.err("forbidden", 'Master data is changed only by a key for all projects.')
+  local writes_master = not params.project_id and not safe[route.method] and route.role ~= "any"
+  if (route.whole or writes_master) and not M.sees(p, "*") then
+    return nil, problem.err("forbidden", "This needs a key for all projects.")
   end
   return true
 end

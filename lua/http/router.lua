@@ -12,7 +12,10 @@ M.__index = M
 ---@field path string with {name} for parameters
 ---@field operation_id string
 ---@field summary string
----@field role "any"|"viewer"|"operator"|"author"|"admin"
+---@field role "any"|"viewer"|"operator"|"author"|"admin" the least one; any: also without a key
+---@field whole? boolean only for a principal of all projects
+---@field master? boolean its project is a document of the master database: the project's is not opened
+---@field near? boolean answers also without a key, to this machine
 ---@field params? table<string, kontor.Type>
 ---@field query? table[] fields
 ---@field body? kontor.Type

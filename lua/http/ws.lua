@@ -1,12 +1,13 @@
 -- WebSocket of an execution (api.md 6): hello, then all events after `since` in order, then live.
 
+local clock = require "kt.clock"
 local json = require "json"
 local log = require "kt.log"
 local streams = require "http.streams"
 
 local M = {}
 
-local wait_seconds = 15
+local wait_seconds = 5
 local hello_order = {"v", "type", "execution_id", "status", "last_seq", "since"}
 
 -- Why a stream ends, as close code and reason.
@@ -20,11 +21,17 @@ end
 ---@param ws table of req:upgrade
 ---@param follower table of engine.follow
 ---@param hello {execution_id: string, status: string, last_seq: integer, since: integer}
-function M.stream(ws, follower, hello)
+---@param allowed fun(): boolean may the client still read; asked every few seconds
+function M.stream(ws, follower, hello, allowed)
   local last_seq = hello.since
   local ok, err = ws:send(json.encode(json.ordered({v = 1, type = "hello", execution_id = hello.execution_id,
     status = hello.status, last_seq = hello.last_seq, since = hello.since}, hello_order)))
+  local asked = clock.monotonic()
   while ok and not ws:closed() do
+    if clock.monotonic() - asked >= wait_seconds then
+      if not allowed() then return ws:close(1008, "the key is not valid any more") end
+      asked = clock.monotonic()
+    end
     local event
     event, err = follower:next(wait_seconds)
     if event then

@@ -163,7 +163,7 @@ local function get_events(ctx)
   if not follower then return nil, err end
   streams.hold(follower)
   ctx.streams()
-  sse.stream(ctx.req, follower)
+  sse.stream(ctx.req, follower, ctx.still)
   return answer.streamed
 end
 
@@ -197,7 +197,7 @@ local function socket(ctx)
     return nil, err
   end
   ctx.streams()
-  ws.stream(conn, follower, {execution_id = id, status = follower.status, last_seq = follower.last_seq, since = ctx.query.since})
+  ws.stream(conn, follower, {execution_id = id, status = follower.status, last_seq = follower.last_seq, since = ctx.query.since}, ctx.still)
   return {streamed = true, status = 101}
 end
 

@@ -3,7 +3,7 @@
 local M = {}
 
 local modules = {"service", "master", "agents", "prompts", "setup", "quotas", "instances", "datasets", "executions",
-  "scripts"}
+  "scripts", "api_keys", "audit"}
 
 ---@return kontor.Route[]
 function M.all()

@@ -44,7 +44,7 @@ return {
       if not text then return nil, err or problem.err("not_found") end
       return answer.text(200, text, {ETag = versions.etag_of(text)})
     end},
-  {method = "PUT", path = base .. "/{project_id}", operation_id = "updateProject", role = "admin", tag = "projects",
+  {method = "PUT", path = base .. "/{project_id}", operation_id = "updateProject", whole = true, role = "admin", tag = "projects",
     master = true, summary = "Replace a project", params = params, body = ty, mode = "replace", if_match = true,
     example = replacement, answers = {[200] = {type = ty, headers = {"ETag"}}}, handler = project.replace},
   {method = "GET", path = "/api/v1/master/health", operation_id = "getMasterHealth", role = "viewer", tag = "service",

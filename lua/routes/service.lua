@@ -13,7 +13,7 @@ return {
   {method = "GET", path = "/ready", operation_id = "getReady", role = "any", summary = "Can it serve",
     answers = {[200] = {type = health.types.ready}, [503] = {type = health.types.ready, doc = "Not now"}},
     handler = health.ready},
-  {method = "GET", path = "/metrics", operation_id = "getMetrics", role = "admin", summary = "Metrics for Prometheus",
+  {method = "GET", path = "/metrics", operation_id = "getMetrics", role = "admin", whole = true, near = true, summary = "Metrics for Prometheus",
     produces = {"text/plain"}, answers = {[200] = {doc = "Text format 0.0.4", media = {"text/plain"}}},
     handler = health.metrics},
   {method = "GET", path = "/openapi.json", operation_id = "getOpenapi", role = "any", summary = "This document",

@@ -3,7 +3,8 @@
  *   config.get(NAME) -> string | number | boolean; "" when unset. An unknown name raises.
  *   config.all() -> {NAME = value}
  *   config.home() -> folder of lua/, agents/, migrations/      config.program() -> the binary
- *   config.version() -> "0.1.0" */
+ *   config.version() -> "0.1.0"
+ *   config.loopback("HOST:PORT") -> is it an address of this machine alone */
 #include <string.h>
 
 #include "bind/bind.h"
@@ -52,6 +53,14 @@ static int l_program(lua_State *L) {
     return 1;
 }
 
+static int l_loopback(lua_State *L) {
+    char host[64];
+    int port;
+    lua_pushboolean(L, kt_config_address(luaL_checkstring(L, 1), host, &port) &&
+                           kt_config_loopback(host));
+    return 1;
+}
+
 static int l_version(lua_State *L) {
     lua_pushliteral(L, KT_VERSION);
     return 1;
@@ -59,7 +68,8 @@ static int l_version(lua_State *L) {
 
 static const luaL_Reg functions[] = {
     {"get", l_get},         {"all", l_all},         {"home", l_home},
-    {"program", l_program}, {"version", l_version}, {NULL, NULL},
+    {"program", l_program}, {"version", l_version}, {"loopback", l_loopback},
+    {NULL, NULL},
 };
 
 int luaopen_kt_config(lua_State *L) {

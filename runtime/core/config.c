@@ -219,14 +219,6 @@ static void check(int i, struct kt_buf *faults) {
 
 /* What only several variables together can get wrong. */
 static void check_together(struct kt_buf *faults) {
-    char host[64];
-    int port;
-    const char *listen = kt_config_text("KONTOR_LISTEN");
-    if (kt_config_address(listen, host, &port) && !kt_config_loopback(host) &&
-        !kt_config_bool("KONTOR_DEV"))
-        fault(faults, "KONTOR_LISTEN", listen,
-              "is not a loopback address, and there are no keys yet (KONTOR_DEV=1 serves all the "
-              "same)");
     const char *prefix = kt_config_text("PROJECT_DATABASE_PREFIX");
     const char *master = kt_config_text("MASTER_DATABASE_NAME");
     if (strncmp(master, prefix, strlen(prefix)) == 0)

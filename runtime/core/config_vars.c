@@ -39,7 +39,8 @@ static const char *check_hosts(const char *text) {
 
 const struct kt_config_var kt_config_vars[] = {
     {"KONTOR_LISTEN", KT_CONFIG_ADDRESS, "127.0.0.1:8000", 0, 0, NULL,
-     "Address and port to serve on. Anything but a loopback address needs KONTOR_DEV=1."},
+     "Address and port to serve on. Anything but a loopback address needs a key (kontor key create), "
+     "or KONTOR_DEV=1."},
     {"KONTOR_DATA_DIR", KT_CONFIG_FOLDER, "./data", 0, 0, NULL,
      "Folder of the embedded store, the admin socket and the caches. One service at a time."},
     {"KONTOR_WORKERS", KT_CONFIG_INT, "1", 1, 64, NULL,
@@ -51,7 +52,8 @@ const struct kt_config_var kt_config_vars[] = {
     {"KONTOR_LOG_DIR", KT_CONFIG_FOLDER, "./logs", 0, 0, NULL,
      "Folder of app.log and executions.log; USR1 reopens them."},
     {"KONTOR_DEV", KT_CONFIG_BOOL, "0", 0, 0, NULL,
-     "Development: files under agents/ are watched and win over master data."},
+     "Development: files under agents/ are watched and win over master data; without keys every "
+     "request is served as admin at any address. Refused when there is a key."},
     {"KONTOR_HOSTS", KT_CONFIG_TEXT, "", 0, 0, check_hosts,
      "More host names to answer for, joined by commas, beside the loopback names."},
     {"KONTOR_HOME", KT_CONFIG_FOLDER, "", 0, 0, NULL,

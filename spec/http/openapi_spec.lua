@@ -18,6 +18,9 @@ local roles = {
   listAgentInstanceVersions = "viewer", getAgentInstanceVersion = "viewer",
   createDataset = "operator", listDatasets = "viewer", getDataset = "viewer", putTable = "operator", sealDataset = "operator",
   pushScript = "author",
+  createApiKey = "admin", listApiKeys = "admin", getApiKey = "admin", revokeApiKey = "admin",
+  createProjectApiKey = "admin", listProjectApiKeys = "admin", getProjectApiKey = "admin", revokeProjectApiKey = "admin",
+  listAudit = "viewer", listMasterAudit = "admin", getMe = "viewer",
   createExecution = "operator", listExecutions = "viewer", getExecution = "viewer", getResult = "viewer", getReport = "viewer",
   listExecutionFindings = "viewer", streamEvents = "viewer", cancelExecution = "operator", followExecution = "viewer",
 }

@@ -23,13 +23,13 @@ class Answer:
 
 
 class Client:
-    def __init__(self, port, host="127.0.0.1"):
-        self.port, self.host = port, host
+    def __init__(self, port, host="127.0.0.1", key=None):
+        self.port, self.host, self.key = port, host, key
 
     def send(self, method, path, body=None, headers=None, raw=None):
         """body: something for JSON; raw: bytes as they are."""
         conn = http.client.HTTPConnection(self.host, self.port, timeout=60)
-        sent = dict(headers or {})
+        sent = {**({"X-API-Key": self.key} if self.key else {}), **(headers or {})}
         data = raw
         if body is not None:
             data = json.dumps(body).encode()

@@ -35,10 +35,9 @@ def test_it_goes_on(small_disk, make_service):
 
     # Full to the last byte: writes are refused, reads are not.
     filler = small_disk / "filler"
-    with open(filler, "wb") as f, pytest.raises(OSError):
+    with open(filler, "wb", buffering=0) as f, pytest.raises(OSError):
         while True:
             f.write(b"x" * 65536)
-            f.flush()
     refused = [api.post(DATASETS, {"name": "n", "metadata": {"x": "y" * 60000}}) for _ in range(40)]
     last = refused[-1]
     check_problem(last, 507, "storage_full")

@@ -103,15 +103,41 @@ def test_log_level(make_service, mini_home):
     assert "level=info" not in service.text()
 
 
-def test_dev(make_service, mini_home):
-    """Without it only loopback is served. (Watching agents/: test_scripts.)"""
-    address = "192.0.2.1:0"  # of nobody: what is allowed still cannot be bound
-    service = make_service("no", home=mini_home, KONTOR_LISTEN=address).launch()
-    assert service.process.wait(30) == 2
-    assert "is not a loopback address" in service.text()
-    service = make_service("yes", home=mini_home, KONTOR_LISTEN=address, KONTOR_DEV=1).launch()
-    assert service.process.wait(30) == 1
-    assert f"cannot listen on {address}" in service.text()
+def key_of(service, *args):
+    service.tmp.mkdir(parents=True, exist_ok=True)
+    return subprocess.run([KONTOR, "key", "create", "--name", "ops", "--role", "admin", *args], env=service.env, cwd=service.tmp,
+                          capture_output=True, text=True)
+
+
+def test_dev(make_service):
+    """Without it, and without a key, only loopback is served. (Watching agents/: test_scripts_live.)"""
+    address = "0.0.0.0:0"
+    refused = make_service(KONTOR_LISTEN=address).launch()
+    assert refused.process.wait(30) == 1
+    [failed] = refused.events("worker.failed")
+    assert "KONTOR_LISTEN" in failed["msg"] and "kontor key create" in failed["msg"]
+    refused.process = None
+
+    served = make_service(KONTOR_LISTEN=address, KONTOR_DEV=1).start()
+    assert served.get("/health").json()["access"] == "open" and served.events("access.open")
+    assert served.get("/api/v1/master/projects").status == 200
+    made = key_of(served)
+    assert made.returncode == 1 and "KONTOR_DEV=1" in made.stderr, "no key beside it"
+    served.stop()
+
+    keyed = make_service(KONTOR_DATA_DIR=served.data, KONTOR_LISTEN=address)
+    made = key_of(keyed)
+    assert made.returncode == 0, made.stderr
+    keyed.start()
+    assert keyed.get("/health").json()["access"] == "keys" and not keyed.events("access.open")
+    assert keyed.get("/api/v1/master/projects").status == 401
+    assert keyed.get("/api/v1/master/projects", headers={"Authorization": "Bearer " + made.stdout.strip(),
+                                                         "Host": "kontor.example"}).status == 200
+    keyed.stop()
+
+    beside = make_service(KONTOR_DATA_DIR=served.data, KONTOR_DEV=1).launch()
+    assert beside.process.wait(30) == 1 and "KONTOR_DEV" in beside.events("worker.failed")[0]["msg"]
+    beside.process = None
 
 
 def test_hosts(make_service):
