@@ -25,13 +25,27 @@ local function check_names(list, known, what, pointer, add)
   end
 end
 
+-- What is known of a bundle: its catalog and the rules declared so far. A bundle never changes, and the
+-- registry gives one table for it; to declare a rule takes a VM.
+local bundles = setmetatable({}, { __mode = "k" })
+
+local function known(files)
+  local bundle = bundles[files]
+  if not bundle then
+    bundle = { catalog = sweep.catalog(files), declared = {} }
+    bundles[files] = bundle
+  end
+  return bundle
+end
+
 -- The rules that parameters name, declared; a rule that cannot be is no mistake of who runs it.
-local function declarations(catalog, files)
-  local kept = {}
+local function declarations(files)
+  local catalog, kept = known(files).catalog, known(files).declared
   return function(id)
     if kept[id] == nil then
       local path = catalog.rules[id]
-      local decl = script.check { path = path, source = files[path], libs = catalog.libs }
+      local decl, err = script.check { path = path, source = files[path], libs = catalog.libs }
+      if not decl and err.code ~= "script_error" then return false end -- not for ever: the request was given up
       kept[id] = decl and declared.rule(decl) or false
     end
     return kept[id]
@@ -39,7 +53,7 @@ local function declarations(catalog, files)
 end
 
 local function check_params(params, catalog, files, pointer, add)
-  local declaration = declarations(catalog, files)
+  local declaration = declarations(files)
   local keys = {}
   for key in pairs(given(params) or {}) do keys[#keys + 1] = key end
   table.sort(keys)
@@ -64,7 +78,7 @@ end
 ---@param pointer string of `chosen` in the body
 ---@param errors kontor.FieldError[] what is wrong is added
 function M.check(files, chosen, pointer, errors)
-  local catalog = sweep.catalog(files)
+  local catalog = known(files).catalog
   if next(catalog.rules) == nil then return end
   local function add(at, code, message)
     errors[#errors + 1] = { pointer = at, code = code, message = message }

@@ -296,18 +296,18 @@ end
 M.finding_key = function(parts) return joined(parts, key_part, "|") end
 M.overlap_key = function(parts) return joined(parts, overlap_part, ":") end
 
---- Evidence as JSON values.
-local function plain(v, path)
+--- Evidence as JSON values; name: of v within path, for the error.
+local function plain(v, path, name)
   local kind = type(v)
-  if D.is_decimal(v) then return v:text() end
   if kind == "string" or kind == "boolean" then return v end
   if kind == "number" then
-    if v ~= math.floor(v) then error("evidence " .. path .. " is a binary fraction: use a Decimal", 0) end
+    if v ~= math.floor(v) then error("evidence " .. path .. tostring(name) .. " is a binary fraction: use a Decimal", 0) end
     return v
   end
-  if kind ~= "table" then error("evidence " .. path .. " is a " .. kind, 0) end
+  if D.is_decimal(v) then return v:text() end
+  if kind ~= "table" then error("evidence " .. path .. tostring(name) .. " is a " .. kind, 0) end
   local out = {}
-  for k, x in pairs(v) do out[k] = plain(x, path .. "." .. tostring(k)) end
+  for k, x in pairs(v) do out[k] = plain(x, name and path .. name .. "." or path, k) end
   return (#out > 0 or next(out) == nil) and json.array(out) or out
 end
 
@@ -378,7 +378,7 @@ local function finding_of(decl, data, params, allowed, found)
       amount_rc = amount_rc and round(amount_rc, data.currency_rc):text(decimals(data.currency_rc)) or json.null,
       kind = found.kind,
     },
-    evidence = plain(found.evidence or {}, "evidence"),
+    evidence = plain(found.evidence or {}, ""),
     overlap_key = M.overlap_key(found.overlap or { decl.id, key }),
     explanation = found.explanation or "",
     rank = { rank, size, size and approx(size) },

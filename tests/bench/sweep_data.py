@@ -2,10 +2,25 @@
 row numbers, so that the same seed gives the same bytes. Cases and traps are a few in a thousand."""
 
 # u(salt): a number 0..999999 that depends on the row i and the salt alone.
-MACRO = "create macro u(i, salt) as (hash(i, salt, 42) % 1000000)::bigint"
+# regular(i): every tenth order is one of a few vendors for a few materials, so that these have a history of prices.
+# cents(i): price of a piece in order i, pieces(i): its quantity.
+MACRO = """
+    create macro u(i, salt) as (hash(i, salt, 42) % 1000000)::bigint;
+    create macro regular(i) as i % 10 = 3;
+    create macro cents(i) as case when regular(i) then 5000 + u(i, 16) % 200 + case when u(i, 18) < 10000 then 1500 else 0 end
+      else 100 + u(i, 16) % 100000 end;
+    create macro pieces(i) as 1 + u(i, 15) % 300"""
 
 TABLES = {
-    "company": "select 'C1' company_id, 'One' name, 'USD' currency",
+    "company": "select 'C1' company_id, 'One' name, 'USD' currency, 'US' country",
+    "approval_policy": """
+        select 'C1' company_id, 'NB' doc_type, i + 1 "level", case i when 0 then 40000 else 200000 end min_amount, 'USD' currency,
+          case i when 0 then 200000 else 290000 end approver_limit from range(2) t(i)""",
+    "tax_code": """
+        select 'US' country, c tax_code, case when half = 1 and c = 'A' then date '2014-04-01' else date '2010-01-01' end valid_from,
+          case when half = 0 then date '2014-03-31' end valid_to, case when c = 'R' then 8.0 else 5.5 + half end rate,
+          case when c = 'R' then 'reverse' else 'input' end kind
+        from (values ('A'), ('R')) c(c), range(2) h(half) where c = 'A' or half = 1""",
     "vendor": """
         select 'V' || lpad(i::varchar, 6, '0') vendor_id, 'Vendor ' || i name,
           case when u(i, 1) < 4000 then 'blocked' when u(i, 1) < 5000 then 'deleted' else 'active' end status,
@@ -13,19 +28,29 @@ TABLES = {
           date '2010-01-01' approved_from,
           case when u(i, 4) < 2000 then date '2014-03-01' + (u(i, 5) % 150)::int end approved_to,
           case when u(i, 6) < 3000 then 0 else 1 end role_supplier,
-          case when u(i, 7) < 1000 then 1 else 0 end one_time
+          case when u(i, 7) < 1000 then 1 else 0 end one_time,
+          case when u(i, 8) < 1500 then 4 + u(i, 9) % 2 else 1 + u(i, 9) % 3 end rating
         from range($n // 50) t(i)""",
     "purchase_order": """
         select 'PO' || lpad(i::varchar, 8, '0') po_id, 'C1' company_id,
-          case when u(i, 11) < 300 then 'X' || i else 'V' || lpad((u(i, 12) * 7919 % greatest($n // 50, 1))::varchar, 6, '0') end vendor_id,
+          case when u(i, 11) < 300 then 'X' || i when regular(i) then 'V' || lpad((u(i, 12) % greatest($n // 5000, 20))::varchar, 6, '0')
+            else 'V' || lpad((u(i, 12) * 7919 % greatest($n // 50, 1))::varchar, 6, '0') end vendor_id,
           date '2013-10-01' + (u(i, 13) % 360)::int order_date, 'U' || u(i, 14) % 50 created_by, 'USD' currency,
-          ((1 + u(i, 15) % 300) * (100 + u(i, 16) % 100000))::decimal(18, 2) / 100 net_value,
-          case when u(i, 17) < 5000 then 1 else 0 end deleted
+          (pieces(i) * cents(i))::decimal(18, 2) / 100 net_value, case when u(i, 17) < 5000 then 1 else 0 end deleted,
+          case when u(i, 19) < 50000 then 'XX' else 'NB' end doc_type,
+          case when u(i, 181) < 2000 then 'rejected' when u(i, 181) < 6000 then 'pending' when u(i, 181) < 8000 then 'partial'
+            when u(i, 181) < 300000 then 'not_required' else 'approved' end approval,
+          case when u(i, 181) >= 300000 then date '2013-09-01' + (u(i, 182) % 80)::int + case when u(i, 183) < 5000 then 200 else 0 end end approved_date,
+          case when u(i, 184) < 700 then 'U' || u(i, 14) % 50 when u(i, 181) >= 300000 then 'M' || u(i, 185) % 9 end approved_by,
+          case when u(i, 186) < 300000 then 1 else 0 end sent, case when u(i, 186) < 250000 then date '2013-12-10' + (u(i, 187) % 350)::int end sent_date
         from range($n) t(i)""",
     "po_line": """
-        select 'PO' || lpad(i::varchar, 8, '0') po_id, '10' line, 'M' || lpad((u(i, 21) % greatest($n // 5, 1))::varchar, 7, '0') material_id,
-          'P' || u(i, 22) % 3 plant_id, (1 + u(i, 15) % 300)::decimal(18, 3) qty, (100 + u(i, 16) % 100000)::decimal(18, 4) / 100 price,
-          1 price_unit, ((1 + u(i, 15) % 300) * (100 + u(i, 16) % 100000))::decimal(18, 2) / 100 net_value,
+        select 'PO' || lpad(i::varchar, 8, '0') po_id, '10' line,
+          'M' || lpad(case when regular(i) then u(i, 21) % 5 else u(i, 21) % greatest($n // 5, 1) end::varchar, 7, '0') material_id,
+          'P' || u(i, 22) % 3 plant_id, pieces(i)::decimal(18, 3) qty, (cents(i) * case when u(i, 28) < 100000 then 100 else 1 end)::decimal(18, 4) / 100 price,
+          case when u(i, 28) < 100000 then 100 else 1 end price_unit, (pieces(i) * cents(i))::decimal(18, 2) / 100 net_value,
+          case when u(i, 191) < 3000 then 1 else 0 end free, case when u(i, 192) < 3000 then 'consignment' else 'standard' end item_cat,
+          case when u(i, 193) < 50000 and not regular(i) then 'K' || i end contract_id, case when u(i, 193) < 50000 and not regular(i) then '1' end contract_line,
           case when u(i, 23) < 2000 then 1 else 0 end deleted, case when u(i, 24) < 600000 then 1 else 0 end delivered_flag
         from range($n) t(i)""",
     "po_schedule": """
@@ -59,6 +84,36 @@ TABLES = {
         select 'I' || lpad(i::varchar, 8, '0') invoice_id, '2014' fiscal_year, '1' line, 'PO' || lpad((i * 104729 % $n)::varchar, 8, '0') po_id,
           '10' po_line, (1 + u(i, 61) % 100)::decimal(18, 3) qty, (100 + u(i, 62) % 900000)::decimal(18, 2) / 100 amount
         from range($n) t(i)""",
+    "contract": """
+        select 'K' || i contract_id, '1' line, (cents(i) * case when u(i, 194) < 20000 then 80 else 100 end)::decimal(18, 4) / 10000 price, 1 price_unit,
+          'USD' currency from range($n) t(i) where u(i, 193) < 50000 and not regular(i) and u(i, 195) < 900000""",
+    # Nearly every other line has a list price of its vendor; a few of them end or begin too early or too late.
+    "vendor_price": """
+        select vendor_id, material_id, case when min(u(i, 201)) < 100000 then min(plant_id) else '' end plant_id,
+          date '2013-01-01' + case when min(u(i, 202)) < 10000 then 500 else 0 end valid_from,
+          case when min(u(i, 203)) < 10000 then date '2014-03-01' end valid_to, 1 price_unit, 'USD' currency,
+          min(cents(i) * case when u(i, 204) < 3000 then 80 when u(i, 204) < 500000 then 96 else 100 end)::decimal(18, 4) / 10000 price
+        from (select vendor_id, material_id, plant_id, substr(po_id, 3)::bigint i from purchase_order join po_line using (po_id))
+        where not regular(i) and u(i, 205) < 997000 group by vendor_id, material_id""",
+    "vendor_cert": """
+        select 'V' || lpad((i // 2)::varchar, 6, '0') vendor_id, 'T' || i % 2 cert_type,
+          case when u(i, 211) < 990000 then date '2012-01-01' + case when u(i, 212) < 1000 then 800 else 0 end end valid_from,
+          case when u(i, 213) < 1000 then date '2014-03-01' when u(i, 213) < 995000 then date '2016-01-01' end valid_to,
+          case when u(i, 214) < 600000 then 1 else 0 end mandatory from range($n // 50 * 2) t(i)""",
+    "source_list": """
+        select material_id, plant_id, vendor_id, min(date '2013-10-01' + (u(i, 222) % 200)::int) valid_from,
+          max(case when u(i, 223) < 300000 then date '2014-05-01' else date '2015-01-01' end) valid_to, max(case when u(i, 224) < 100000 then 1 else 0 end) blocked
+        from (select material_id, plant_id, vendor_id, substr(po_id, 3)::bigint i from po_line join purchase_order using (po_id))
+        where u(i, 221) < 1500 and not regular(i) group by all""",
+    "tax_item": """
+        with items as (select i, date '2014-01-01' + (u(i, 231) % 300)::int as day, (100 + u(i, 232) % 9000000) * case when u(i, 233) < 20000 then -1 else 1 end base,
+            1 + u(i, 234) % 5 n, case when u(i, 235) < 5000 then 'R' when u(i, 235) < 6000 then 'Q' else 'A' end code from range($n) t(i)),
+          rated as (select *, case when code = 'R' then 80 when day < date '2014-04-01' then 55 else 65 end rate from items)
+        select 'C1' company_id, 'I' || lpad((case when code = 'R' then i - i % 2 else i end)::varchar, 8, '0') doc_id, '2014' fiscal_year, i::varchar line, code tax_code,
+          day tax_date, 'in' direction, base::decimal(18, 2) / 100 base_doc,
+          (sign(base) * ((abs(base) * rate + 500) // 1000) + case when u(i, 236) < 5000 then u(i, 237) % 20 - 10 when u(i, 236) < 6000 then u(i, 238) else u(i, 239) % 3 - 1 end)
+            ::decimal(18, 2) / 100 tax_doc, n base_lines, 'USD' currency, case when u(i, 240) < 2000 then 1 else 0 end direct
+        from rated""",
     "material": "select 'M' || lpad(i::varchar, 7, '0') material_id, 'EA' base_uom from range($n // 5) t(i)",
     "material_plant": """
         select 'M' || lpad((i // 3)::varchar, 7, '0') material_id, 'P' || i % 3 plant_id,
@@ -93,10 +148,15 @@ TABLES = {
           date '2014-06-01' + (u(rowid, 121) % 150)::int + (14 * (s - 1))::int requested_date,
           case when u(rowid, 122) < 800000 then date '2014-06-03' + (u(rowid, 121) % 150)::int + (14 * (s - 1))::int end promised_date
         from (select *, rowid, 1 + rowid % 2 n from sales_line) l, range(1, 3) r(s) where s <= n""",
+    # Nearly all goods are issued a few days before the first date; a line in ten gets a rest later.
     "delivery_line": """
-        select 'D' || lpad(rowid::varchar, 8, '0') delivery_id, '1' line, order_id, line order_line,
-          (qty * (u(rowid, 131) % 5) / 4)::decimal(18, 3) qty, case when u(rowid, 132) < 900000 then date '2014-06-01' + (u(rowid, 133) % 140)::int end actual_gi,
-          case when u(rowid, 134) < 10000 then 1 else 0 end cancelled from (select *, rowid from sales_line) where u(rowid, 130) < 800000""",
+        with lines as (select *, rowid i, date '2014-06-01' + (u(rowid, 121) % 150)::int as day from sales_line)
+        select 'D' || lpad(i::varchar, 8, '0') delivery_id, '1' line, order_id, line order_line,
+          (qty * (u(i, 131) % 5) / 4)::decimal(18, 3) qty,
+          case when u(i, 132) < 900000 then day + case when u(i, 133) < 4000 then 3 + (u(i, 135) % 30)::int else -(u(i, 135) % 6)::int end end actual_gi,
+          case when u(i, 134) < 10000 then 1 else 0 end cancelled, case when u(i, 136) < 10000 then 1 else 0 end is_return from lines where u(i, 130) < 800000
+        union all
+        select 'E' || lpad(i::varchar, 8, '0'), '1', order_id, line, (qty / 4)::decimal(18, 3), day - (u(i, 138) % 5)::int + case when u(i, 139) < 20000 then 9 else 0 end, 0, 0 from lines where u(i, 137) < 100000""",
     "production_order": """
         select 'MO' || lpad(i::varchar, 8, '0') order_id, 'P' || u(i, 141) % 3 plant_id,
           case u(i, 142) % 4 when 0 then 'created' when 1 then 'released' when 2 then 'delivered' else 'closed' end status from range($n // 4) t(i)""",

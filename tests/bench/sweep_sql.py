@@ -12,7 +12,8 @@ D = "date '2014-09-30'"
 M, P = "decimal(19, 4)", "decimal(19, 6)"
 TYPES = {
     "hours_per_week": M, "actual_hours": M, "cost_rate": P, "unit_cost": P, "price": P, "qty": M, "net_value": M, "gross": M,
-    "amount": M, "reorder_point": M, "req_qty": M, "issued_qty": M,
+    "amount": M, "reorder_point": M, "req_qty": M, "issued_qty": M, "base_doc": M, "tax_doc": M, "min_amount": M,
+    "approver_limit": M, "rate": P,
 }
 
 # Parameters of the run that the SQL is written for.

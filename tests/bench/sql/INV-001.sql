@@ -7,7 +7,7 @@ lines as (select l.* from sales_line l join sales_order o using (order_id) semi 
   where rejected <> 1 and cancelled <> 1 and order_date <= D),
 due as (select s.order_id, s.line, s.sched, s.qty, coalesce(promised_date, requested_date) need, l.material_id, l.plant_id, l.qty line_qty, l.net_value
   from sales_schedule s join lines l using (order_id, line) where coalesce(promised_date, requested_date) <= D + 30),
-delivered as (select order_id, order_line line, sum(qty) qty from delivery_line where cancelled <> 1 and actual_gi <= D group by all),
+delivered as (select order_id, order_line line, sum(qty) qty from delivery_line where cancelled <> 1 and is_return <> 1 and actual_gi <= D group by all),
 open as (select d.*, least(d.qty, greatest(0, sum(d.qty) over (partition by d.order_id, d.line order by need, sched) - coalesce(v.qty, 0))) open
   from due d left join delivered v using (order_id, line)),
 sales as (select material_id, plant_id, sum(open) qty, min(need) first_need,
