@@ -4,49 +4,50 @@ local purchasing = require "purchasing"
 local CHECKS = { "cert", "rating", "country", "source_list", "self_approval" }
 local PLACE, VALID = { "material_id", "plant_id" }, { at = "order.order_date", from = "valid_from", until_ = "valid_to" }
 
-local function asked(check)
+local function asked(reason)
   return function(p)
-    if check == "country" and #(p.restricted_countries or {}) == 0 then return false end
+    if reason == "country" and #(p.restricted_countries or {}) == 0 then return false end
     for _, name in ipairs(p.checks or CHECKS) do
-      if name == check then return true end
+      if name == reason then return true end
     end
     return false
   end
 end
 
-local find = {}
+-- What each check adds to the orders, the condition under which an order breaks it, and what explains that.
+local check = {}
 
 -- A vendor without one of its mandatory certificates on the order date. One that has neither begin nor end is missing.
-function find.cert(t, p, orders)
+function check.cert(t, p, orders)
   local grace = p.cert_grace_days or 0
   local missing = t:has "vendor_cert.valid_from" and { { "valid_from", "null" }, { "valid_to", "null" } } or { { "cert_type", "null" } }
-  local certs = t.vendor_cert:where { { "mandatory", "eq", true } }:group({ "vendor_id" }, { missing = { "count", where = missing },
-    from = { "max", "valid_from" }, until_ = { "min", "valid_to" } })
-  local hits = orders:with("cert", certs, { "vendor_id" }):where { { "any",
+  local mandatory = t.vendor_cert:where { { "mandatory", "eq", true } }
+  local certs = mandatory:group({ "vendor_id" }, { missing = { "count", where = missing }, from = { "max", "valid_from" },
+    until_ = { "min", "valid_to" } })
+  return orders:with("cert", certs, { "vendor_id" }), { "any",
     { "cert.missing", "gt", 0 },
     { "order_date", "gt", { "cert.until_", plus = grace } },
-    { "order_date", "lt", { "cert.from", plus = -grace } } } }
-  return hits, t.vendor_cert:where { { "mandatory", "eq", true } }:sort { "cert_type" }:index { "vendor_id" }
+    { "order_date", "lt", { "cert.from", plus = -grace } } }, mandatory:sort { "cert_type" }:index { "vendor_id" }
 end
 
-function find.rating(_, p, orders) return orders:where { { "vendor.rating", "ge", p.bad_rating } } end
+function check.rating(_, p, orders) return orders, { "vendor.rating", "ge", p.bad_rating } end
 
-function find.country(_, p, orders) return orders:where { { "vendor.country", "in", p.restricted_countries } } end
+function check.country(_, p, orders) return orders, { "vendor.country", "in", p.restricted_countries } end
 
 -- A line whose material and plant have a source list, in which the vendor is not, or is blocked. A blocked row lists nobody.
-function find.source_list(t, _, orders)
+function check.source_list(t, _, orders)
   local lines = t.po_line:only(t.source_list, PLACE):without { { "deleted", "eq", true } }
     :with("order", orders, { "po_id" }):where { { "order", "found" } }
     :with("own", t.source_list, { material_id = "material_id", plant_id = "plant_id", vendor_id = "order.vendor_id" }, VALID)
     :without { { "all", { "own", "found" }, { "own.blocked", "eq", false } } }
     :with("other", t.source_list:without { { "blocked", "eq", true } }, PLACE, VALID)
     :where { { "any", { "own", "found" }, { "other", "found" } } }
-  return orders:only(lines, { "po_id" }), lines:index { "po_id" }
+  return orders:with("source", lines, { "po_id" }), { "source", "found" }, lines:sort { "line" }:index { "po_id" }
 end
 
 -- What is not approved (any more) at the key date has no approver yet.
-function find.self_approval(_, _, orders)
-  return orders:where { { "created_by", "eq", { "approved_by" } } }:without { { "approval", "eq", "pending" } }
+function check.self_approval(_, _, orders)
+  return orders, { "all", { "created_by", "eq", { "approved_by" } }, { "not", { "approval", "eq", "pending" } } }
 end
 
 local explain = {}
@@ -69,7 +70,7 @@ function explain.rating(_, _, order) return "is rated " .. order["vendor.rating"
 function explain.country(_, _, order) return "is in the restricted country " .. order["vendor.country"] end
 
 function explain.source_list(t, _, order, lines_of)
-  local lines = lines_of:all(order.po_id):sort { "line" }
+  local lines = lines_of:all(order.po_id)
   local list = lines:list(10, function(line)
     return { line = line.line, material_id = line.material_id, plant_id = line.plant_id, blocked = line["own.blocked"],
       valid_from = t.iso(line["own.valid_from"]), valid_to = t.iso(line["own.valid_to"]), source = line.src }
@@ -104,16 +105,23 @@ rule {
       :with("vendor", t.vendor, { "vendor_id" }):with("company", t.company, { "company_id" })
     t.population(orders:count())
 
+    local conditions, details = {}, {}
     for _, reason in ipairs(CHECKS) do
-      if t.runs[reason] then
-        local hits, details = find[reason](t, p, orders)
-        local values = purchasing.po_values(t, hits)
-        for order in hits:each() do
+      if t.runs[reason] then orders, conditions[reason], details[reason] = check[reason](t, p, orders) end
+    end
+    local any = { "any" }
+    for _, condition in pairs(conditions) do any[#any + 1] = condition end
+    local hits = orders:where { any }
+    local values = purchasing.po_values(t, hits)
+
+    for _, reason in ipairs(CHECKS) do
+      if conditions[reason] then
+        for order in hits:where { conditions[reason] }:each() do
           local value = values[order.po_id]
           if value == nil then
             t.skip "no_net_value"
           else
-            local words, more = explain[reason](t, p, order, details)
+            local words, more = explain[reason](t, p, order, details[reason])
             local evidence = more or {}
             evidence.vendor_id, evidence.vendor_name = order.vendor_id, order["vendor.name"]
             evidence.order_date, evidence.approved_date = t.iso(order.order_date), t.iso(order.approved_date)
