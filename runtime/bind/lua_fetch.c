@@ -2,12 +2,16 @@
  *
  *   local fetch = require "kt.fetch"
  *   fetch{url=, method="GET"?, headers={Name="value"}?, body=string?, unix="/path.sock"?,
- *         timeout=30?, max=16777216?} -> {status=, headers=, body=} | nil, err
+ *         timeout=30?, max=16777216?, egress=list?, once=false?, decode=false?}
+ *       -> {status=, headers=, body=} | nil, err
  *
  * headers of the answer: lower-case names, repeated ones joined by ", ". timeout in seconds, of all
  * of it, and never beyond the task's deadline; max: bytes of the answer's body. No redirects are
- * followed. A status of 400 and more is an answer, not an error. err.code: upstream_failed (no
- * answer, cut off, too large), deadline_exceeded, cancelled; bad arguments raise. */
+ * followed. A status of 400 and more is an answer, not an error. egress: only public addresses and
+ * those of the list (KONTOR_EGRESS_ALLOW), no proxy. once: over a connection of its own, so that
+ * libcurl never sends it again. decode: take gzip and deflate; max counts what comes out.
+ * err.code: upstream_failed (no answer, cut off, too large), forbidden (by the egress policy),
+ * deadline_exceeded, cancelled; bad arguments raise. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -139,6 +143,9 @@ static int l_fetch(lua_State *L) {
         .unix_path = kt_opt_string(L, 1, "unix", NULL),
         .timeout_s = kt_opt_number(L, 1, "timeout", 30),
         .max_body = (size_t)kt_opt_number(L, 1, "max", 16 << 20),
+        .egress = kt_opt_string(L, 1, "egress", NULL),
+        .once = kt_opt_bool(L, 1, "once", false),
+        .decode = kt_opt_bool(L, 1, "decode", false),
     };
     luaL_argcheck(L, request.url != NULL, 1, "url is missing");
     lua_getfield(L, 1, "body");

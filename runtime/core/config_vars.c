@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/config.h"
+#include "core/egress.h"
 #include "core/log.h"
 
 static const char *check_level(const char *text) {
@@ -58,6 +59,9 @@ const struct kt_config_var kt_config_vars[] = {
      "More host names to answer for, joined by commas, beside the loopback names."},
     {"KONTOR_HOME", KT_CONFIG_FOLDER, "", 0, 0, NULL,
      "Folder that holds lua/, agents/ and migrations/; found beside the program when unset."},
+    {"KONTOR_EGRESS_ALLOW", KT_CONFIG_TEXT, "", 0, 0, kt_egress_fault,
+     "Where tools may go beside public addresses: host, host:port, address or network, joined by "
+     "commas."},
     {"MASTER_DATABASE_NAME", KT_CONFIG_TEXT, "ktern-masterdb", 0, 0, check_name,
      "Name of the master database."},
     {"PROJECT_DATABASE_PREFIX", KT_CONFIG_TEXT, "ktern-project-", 0, 0, check_prefix,

@@ -2,11 +2,15 @@
  * multi handle inside a callback of curl; results are collected after each socket action. */
 #include "net/fetch.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+
+#include "core/egress.h"
 
 enum { CONNECT_MS = 10000, HEADERS_MAX = 65536, HOST_CONNECTIONS = 32 };
 
@@ -24,6 +28,9 @@ struct kt_fetch {
     struct kt_fetch_answer answer;
     size_t max_body;
     bool overflow;
+    struct kt_egress *egress;     /* NULL: no policy */
+    bool named;                   /* the list names the host */
+    char denied[INET6_ADDRSTRLEN]; /* the address that the policy has refused */
     char error[CURL_ERROR_SIZE];
     kt_fetch_fn done;
     void *ud;
@@ -103,11 +110,40 @@ static int on_timer(CURLM *multi, long ms, void *ud) {
     return uv_timer_start(fetcher->timer, on_timeout, (uint64_t)ms, 0) == 0 ? 0 : -1;
 }
 
-/* libcurl 7.88 opens its sockets without close-on-exec: children would inherit them. */
+static bool allowed(struct kt_fetch *fetch, const struct sockaddr *address) {
+    if (fetch->egress == NULL || fetch->named || kt_egress_allows(fetch->egress, address)) {
+        fetch->denied[0] = '\0'; /* what is wrong with it from here on is something else */
+        return true;
+    }
+    const void *raw = address->sa_family == AF_INET
+                          ? (const void *)&((const struct sockaddr_in *)address)->sin_addr
+                          : (const void *)&((const struct sockaddr_in6 *)address)->sin6_addr;
+    inet_ntop(address->sa_family, raw, fetch->denied, sizeof fetch->denied);
+    return false;
+}
+
+/* What is about to be connected to, whatever a name has meant before. libcurl 7.88 opens its sockets
+ * without close-on-exec: children would inherit them. */
 static curl_socket_t on_open(void *ud, curlsocktype purpose, struct curl_sockaddr *address) {
-    (void)ud;
     (void)purpose;
+    if (!allowed(ud, &address->addr))
+        return CURL_SOCKET_BAD;
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+/* A kept connection may have been opened by a request without this policy. */
+static int on_connected(void *ud, char *remote, char *local, int port, int local_port) {
+    struct kt_fetch *fetch = ud;
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
+    const struct sockaddr *address = NULL;
+    (void)local;
+    (void)local_port;
+    if (inet_pton(AF_INET, remote, &in.sin_addr) == 1)
+        address = (const struct sockaddr *)&in;
+    else if (inet_pton(AF_INET6, remote, &in6.sin6_addr) == 1)
+        address = (const struct sockaddr *)&in6;
+    return address != NULL && allowed(fetch, address) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 
 static size_t on_body(char *data, size_t size, size_t n, void *ud) {
@@ -156,6 +192,7 @@ static void free_fetch(struct kt_fetch *fetch) {
     curl_slist_free_all(fetch->headers);
     kt_buf_free(&fetch->answer.headers);
     kt_buf_free(&fetch->answer.body);
+    kt_egress_free(fetch->egress);
     free(fetch);
 }
 
@@ -168,6 +205,8 @@ static void finish(struct kt_fetch *fetch, CURLcode code) {
     const char *text = fetch->error[0] != '\0' ? fetch->error : curl_easy_strerror(code);
     if (code == CURLE_OK)
         why = NULL;
+    else if (fetch->denied[0] != '\0')
+        kt_fail(&err, KT_FORBIDDEN, "the egress policy does not allow %s", fetch->denied);
     else if (fetch->overflow)
         kt_fail(&err, KT_UPSTREAM_FAILED, "the answer is larger than %zu bytes", fetch->max_body);
     else if (code == CURLE_OPERATION_TIMEDOUT)
@@ -231,6 +270,7 @@ static bool set_options(struct kt_fetch *fetch, const struct kt_fetch_request *r
     SET(CURLOPT_URL, r->url);
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_OPENSOCKETFUNCTION, on_open);
+    SET(CURLOPT_OPENSOCKETDATA, fetch);
     SET(CURLOPT_WRITEFUNCTION, on_body);
     SET(CURLOPT_WRITEDATA, fetch);
     SET(CURLOPT_HEADERFUNCTION, on_header);
@@ -242,6 +282,15 @@ static bool set_options(struct kt_fetch *fetch, const struct kt_fetch_request *r
         SET(CURLOPT_UNIX_SOCKET_PATH, r->unix_path);
         SET(CURLOPT_PROXY, "");
     }
+    if (fetch->egress != NULL) {
+        SET(CURLOPT_PREREQFUNCTION, on_connected);
+        SET(CURLOPT_PREREQDATA, fetch);
+        SET(CURLOPT_PROXY, ""); /* it would connect in our place */
+    }
+    if (r->once)
+        SET(CURLOPT_FRESH_CONNECT, 1L);
+    if (r->decode)
+        SET(CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
     if (r->body != NULL) {
         SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
         SET(CURLOPT_COPYPOSTFIELDS, r->body);
@@ -274,25 +323,31 @@ static int make_headers(struct kt_fetch *fetch, const struct kt_fetch_request *r
     return 0;
 }
 
-/* curl would only say so when it begins. */
-static int check_url(const char *url, struct kt_error *err) {
+/* curl would only say so when it begins. Says also whether the egress list names the host. */
+static int check_url(struct kt_fetch *fetch, const char *url, struct kt_error *err) {
     CURLU *u = curl_url();
     if (u == NULL)
         return kt_fail(err, KT_NO_MEMORY, "out of memory");
-    char *scheme = NULL;
+    char *scheme = NULL, *host = NULL, *port = NULL;
     CURLUcode rc = curl_url_set(u, CURLUPART_URL, url, 0);
     if (rc == CURLUE_OK)
         rc = curl_url_get(u, CURLUPART_SCHEME, &scheme, 0);
+    if (rc == CURLUE_OK)
+        rc = curl_url_get(u, CURLUPART_HOST, &host, 0);
+    if (rc == CURLUE_OK)
+        rc = curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT);
     bool ok = rc == CURLUE_OK && (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0);
+    if (ok && fetch->egress != NULL)
+        fetch->named = kt_egress_names(fetch->egress, host, atoi(port));
     curl_free(scheme);
+    curl_free(host);
+    curl_free(port);
     curl_url_cleanup(u);
     return ok ? 0 : kt_fail(err, KT_INVALID_ARGUMENT, "not a URL of http or https: %s", url);
 }
 
 struct kt_fetch *kt_fetch_start(struct kt_fetcher *fetcher, const struct kt_fetch_request *request,
                                 kt_fetch_fn done, void *ud, struct kt_error *err) {
-    if (check_url(request->url, err) != 0)
-        return NULL;
     struct kt_fetch *fetch = calloc(1, sizeof *fetch);
     if (fetch == NULL) {
         kt_fail(err, KT_NO_MEMORY, "out of memory");
@@ -300,14 +355,18 @@ struct kt_fetch *kt_fetch_start(struct kt_fetcher *fetcher, const struct kt_fetc
     }
     *fetch = (struct kt_fetch){
         .fetcher = fetcher, .max_body = request->max_body, .done = done, .ud = ud};
-    fetch->easy = curl_easy_init();
-    if (fetch->easy == NULL) {
-        free(fetch);
-        kt_fail(err, KT_NO_MEMORY, "out of memory");
+    if (request->egress != NULL && (fetch->egress = kt_egress_parse(request->egress, err)) == NULL) {
+        free_fetch(fetch);
         return NULL;
     }
-    if (make_headers(fetch, request, err) != 0) {
+    if (check_url(fetch, request->url, err) != 0 || make_headers(fetch, request, err) != 0) {
         free_fetch(fetch);
+        return NULL;
+    }
+    fetch->easy = curl_easy_init();
+    if (fetch->easy == NULL) {
+        free_fetch(fetch);
+        kt_fail(err, KT_NO_MEMORY, "out of memory");
         return NULL;
     }
     if (!set_options(fetch, request)) {
