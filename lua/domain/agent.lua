@@ -45,8 +45,7 @@ local function settings()
 end
 
 local slugs = T.list(T.slug, {max = 100, unique = true})
-local tool_ids = T.list(T.str{max = 64, pattern = "^[a-z0-9][a-z0-9_-]{0,63}$",
-  match = function(s) return s:find("^[a-z0-9][a-z0-9_-]*$") end}, {max = 100, unique = true})
+local tool_ids = T.list(T.tool_id, {max = 100, unique = true})
 
 M.types = {
   variables = T.list(variable, {max = 200, unique = "name"}),

@@ -75,7 +75,8 @@ for _, f in ipairs{
   {"snapshot", T.object("Snapshot", {
     {"bundle", T.hash}, {"agent_version", T.int(1)}, {"instance_version", T.int(1)},
     {"prompt_version", T.int(1), nullable = true}, {"model_config_version", T.int(1), nullable = true},
-    {"price_version", T.str(), nullable = true}, {"door", T.int(1)},
+    {"price_version", T.str(), nullable = true},
+    {"tools", T.map(), nullable = true, doc = "tool_id to version"}, {"door", T.int(1)},
   })},
   {"parent", T.object("Parent", {
     {"execution_id", T.execution_id}, {"kind", T.enum{"retry", "fork", "replay"}}, {"seq", T.int(0), nullable = true},

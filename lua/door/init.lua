@@ -9,6 +9,7 @@
 ---            run with none but such calls open may give up its coroutine
 ---   expand   fun(answer): table?, table? — what the script gets for a recorded answer, where that is
 ---            less than the script needs and can be made again from it
+---   answer_bytes  integer? bytes of an answer that a script holds itself, where they are others
 ---   noted    fun(run, answer) — what a good answer means for the run's result
 --- Derived calls (time.now, random, uuid) never leave the script VM.
 
@@ -23,6 +24,12 @@ local M = {}
 ---@field emit fun(type: string, data: table) numbered event of this call; one that is in the journal
 ---already (the call was cut off and is done again) is left out
 ---@field publish fun(type: string, data: table) passing event
+---@field begun fun(type: string): boolean is this event of the call in the journal from before?
+---@field written fun(): boolean?, table? waits until what was emitted is in the store
+---@field complete fun(type: string, data: table, usage: table?) the numbered event that is written with
+---the answer, and the row of kt_p_token_usage that goes with it
+---@field step integer counts the answers that the script has got, from 1
+---@field class string? a call whose class is another one than its service's sets it
 
 ---@class door.Context what a service may know of the run
 ---@field project_id string
@@ -30,6 +37,7 @@ local M = {}
 ---@field execution_id string
 ---@field execution table the document
 ---@field settings table effective settings of the run
+---@field tools table<string, table> the agent's tools at their pinned versions, stored form, by id
 ---@field files table<string, string> the run's bundle: source by path
 ---@field bundle string its sha256
 ---@field capability {principal_id: string, role: string, via: string, tools: string[]} what it may do
@@ -59,7 +67,7 @@ M.services = {
   ["progress"] = require("door.emit").progress,
   ["result.partial"] = require("door.emit").partial,
   ["model.call"] = { class = "effect", run = refuse("model.call") },
-  ["tool.call"] = { class = "effect", run = refuse("tool.call") },
+  ["tool.call"] = require("door.tool").call,
   ["human.ask"] = { class = "effect", run = refuse("human.ask") },
 }
 

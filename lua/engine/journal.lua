@@ -242,6 +242,7 @@ function M.writer(options)
     seq = options.last_seq,
     written = options.last_seq,
     full = {},
+    more = {},
     chunk = nil,
     lost = false,
     busy = nil,
@@ -313,6 +314,12 @@ function Writer:answer(call, ok, blob, at)
   self.chunk.name = call.name
 end
 
+--- Add an operation that belongs into the commit of what was added last.
+---@param op table
+function Writer:with(op)
+  self.more[#self.more + 1] = op
+end
+
 --- True when nothing waits to be written that could be (answers alone wait for an event).
 ---@return boolean
 function Writer:clean()
@@ -334,7 +341,8 @@ function Writer:take()
     chunks[#chunks + 1] = self.chunk
     self.chunk = nil
   end
-  self.full = {}
+  local more = self.more
+  self.full, self.more = {}, {}
   local ops = {}
   for i, chunk in ipairs(chunks) do
     ops[i] = { op = "insert", coll = M.COLLECTION, doc = {
@@ -346,6 +354,9 @@ function Writer:take()
       events = value.binary(table.concat(chunk.parts)),
     } }
   end
+  for _, op in ipairs(more) do
+    ops[#ops + 1] = op
+  end
   return ops, function()
     for _, chunk in ipairs(chunks) do
       for _, event in ipairs(chunk.events) do
@@ -356,6 +367,9 @@ function Writer:take()
   end, function()
     for i, chunk in ipairs(chunks) do
       table.insert(self.full, i, chunk)
+    end
+    for i, op in ipairs(more) do
+      table.insert(self.more, i, op)
     end
   end
 end

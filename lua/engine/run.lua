@@ -12,6 +12,7 @@ local clock = require "kt.clock"
 local crypto = require "kt.crypto"
 local door = require "door"
 local task = require "kt.task"
+local usage = require "engine.usage"
 local value = require "value"
 
 local M = {}
@@ -84,6 +85,7 @@ function M.new(options)
       execution_id = doc._id,
       execution = doc,
       settings = options.settings,
+      tools = options.tools or {},
       files = options.files,
       bundle = doc.snapshot.bundle,
       capability = doc.capability,
@@ -157,7 +159,18 @@ local function view_of(self, call)
     name = call.name,
     args = call.decoded,
     now = call.now,
+    step = self.steps + 1,
     run = self.context,
+    begun = function(type)
+      return before[type .. ":"] == true
+    end,
+    written = function()
+      -- Apart: a cancelled call must not hold a commit.
+      return task.detach(self.writer.flush, self.writer):join()
+    end,
+    complete = function(type, data, used)
+      call.completed = { type = type, data = data, usage = used }
+    end,
     publish = function(type, data)
       self.publish(type, data)
     end,
@@ -175,12 +188,12 @@ local function failed(err)
 end
 
 --- An answer as the script gets it: large ones are kept in the store and named.
-local function encode_answer(self, result)
+local function encode_answer(self, call, result)
   local encoded, blob = pcall(value.encode, result)
   if not encoded then
     return failed { code = "internal", message = "the answer cannot be carried: "
       .. tostring(type(blob) == "table" and blob.message or blob) }
-  elseif #blob <= M.ANSWER_BYTES then
+  elseif #blob <= (door.service(call.name).answer_bytes or M.ANSWER_BYTES) then
     return true, blob
   end
   local text = value.json(blob)
@@ -207,9 +220,13 @@ local function begin(self, call)
       err = type(result) == "table" and result or { code = "internal", message = tostring(result) }
     end
     if worked and err == nil then
-      ok, blob = encode_answer(self, result)
+      ok, blob = encode_answer(self, call, result)
     else
-      ok, blob = failed(self.stop and self.stop.error or err)
+      err = self.stop and self.stop.error or err
+      ok, blob = failed(err)
+      if call.completed then
+        call.completed.data.error = door.script_error(err)
+      end
     end
     self.ready[#self.ready + 1] = { call = call, ok = ok, blob = blob }
     self.signal:signal()
@@ -320,6 +337,16 @@ local function wait(self, parked_at)
   return nil
 end
 
+--- The event that tells of an answer, after it: what is written of the one is written of the other.
+local function complete(self, call, at)
+  local last = call.completed
+  local seq = self.writer:event(last.type, last.data, call.id)
+  if last.usage then
+    self.writer:with { op = "insert", coll = "kt_p_token_usage",
+      doc = usage.row(self.doc, seq, at, last.data.duration_ms, last.usage) }
+  end
+end
+
 local function live(self)
   -- A stopped run is not parked again: what it waits for is answered with the stop.
   local parked_at = not self.stop and parked_until(self) or nil
@@ -337,7 +364,10 @@ local function live(self)
   local done = table.remove(self.ready, 1)
   local at = math.max(clock.now(), self.now)
   self.writer:answer(done.call, done.ok, done.blob, at)
-  if door.service(done.call.name).class == "effect" then
+  if done.call.completed then
+    complete(self, done.call, at)
+  end
+  if (done.call.view.class or door.service(done.call.name).class) == "effect" then
     local ok, err = self.writer:flush()
     if not ok then
       return { kind = err.code == "lost" and "lost" or "released", error = err }

@@ -220,6 +220,7 @@ local function begin(entry, db, writer, recorded, reason)
     info = info_of(doc, pinned, settings),
     input = doc.input_data,
     settings = settings,
+    tools = pinned.tools,
     files = pinned.bundle.files,
     recorded = recorded,
     system_prompt_id = pinned.template.system_prompt_id,

@@ -6,6 +6,7 @@ local json = require "json"
 local places = require "lib.places"
 local prompts = require "domain.prompt"
 local registry = require "scripts.registry"
+local tools = require "domain.tool"
 local versions = require "domain.versions"
 
 local M = {}
@@ -56,7 +57,47 @@ end
 ---@field instance table
 ---@field template table
 ---@field bundle {sha256: string, files: table<string, string>}
+---@field tools table<string, table> stored form by id
 ---@field snapshot table
+
+--- Ids of the agent's tools: the instance's list, else its template's.
+local function tool_ids(template, instance)
+  local ids = set(instance.tools) and instance.tools or template.tools
+  return set(ids) and ids or {}
+end
+
+--- The agent's tools as they are now.
+local function take_tools(ids)
+  if #ids == 0 then
+    return {}
+  end
+  local docs, err = places.master():find(tools.kind.coll, { { "_id", "in", ids } }, { limit = #ids })
+  local found = docs and {}
+  for _, doc in ipairs(docs or {}) do
+    found[doc._id] = doc
+  end
+  return found, err
+end
+
+local function load_tools(pinned)
+  local found = {}
+  for id, version in pairs(set(pinned) and pinned or {}) do
+    local err
+    found[id], err = versions.resolve(tools.kind, places.master(), id, tostring(version))
+    if not found[id] then
+      return nil, err
+    end
+  end
+  return found
+end
+
+local function versions_of(found)
+  local numbers = {}
+  for id, doc in pairs(found) do
+    numbers[id] = doc.version
+  end
+  return numbers
+end
 
 --- Pin everything for a new run.
 ---@param instance table the head
@@ -67,7 +108,11 @@ function M.take(instance)
   if not template then
     return nil, err
   end
-  local bundle
+  local found, bundle
+  found, err = take_tools(tool_ids(template, instance))
+  if not found then
+    return nil, err
+  end
   bundle, err = registry.bundle_for(template)
   if not bundle then
     return nil, err
@@ -84,6 +129,7 @@ function M.take(instance)
     instance = instance,
     template = template,
     bundle = bundle,
+    tools = found,
     snapshot = {
       bundle = bundle.sha256,
       agent_version = template.version,
@@ -91,6 +137,7 @@ function M.take(instance)
       prompt_version = prompt and prompt.version or json.null,
       model_config_version = json.null,
       price_version = json.null,
+      tools = versions_of(found),
       door = M.DOOR,
     },
   }
@@ -102,10 +149,9 @@ end
 ---@param pinned engine.Pinned
 ---@return {principal_id: string, role: string, via: string, tools: string[]}
 function M.capability(principal, pinned)
-  local tools = set(pinned.instance.tools) and pinned.instance.tools or pinned.template.tools
   return {
     principal_id = principal.id, role = principal.role, via = principal.via,
-    tools = json.array { unpack(set(tools) and tools or {}) },
+    tools = json.array { unpack(tool_ids(pinned.template, pinned.instance)) },
   }
 end
 
@@ -115,7 +161,7 @@ end
 ---@return engine.Pinned? pinned, table? err
 function M.load(db, doc)
   local snapshot = doc.snapshot
-  local instance, template, bundle, err
+  local instance, template, bundle, found, err
   instance, err = versions.resolve(instances.kind, db, doc.instance_id, tostring(snapshot.instance_version))
   if instance then
     template, err = versions.resolve(agents.kind, places.master(), doc.agent_id, tostring(snapshot.agent_version))
@@ -123,10 +169,13 @@ function M.load(db, doc)
   if template then
     bundle, err = registry.load(snapshot.bundle)
   end
-  if not bundle then
+  if bundle then
+    found, err = load_tools(snapshot.tools)
+  end
+  if not found then
     return nil, err
   end
-  return { instance = instance, template = template, bundle = bundle, snapshot = snapshot }
+  return { instance = instance, template = template, bundle = bundle, tools = found, snapshot = snapshot }
 end
 
 return M

@@ -82,6 +82,10 @@ end
 M.slug = id("^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$", slug_of(64, "[a-z0-9._%-]"), "a-slug")
 M.project_id = id("^[a-z0-9](?:[a-z0-9-]{0,46}[a-z0-9])?$", slug_of(48, "[a-z0-9%-]"), "acme-corp-2024")
 
+-- The name that a model calls a tool by.
+M.tool_id = id("^[a-z0-9][a-z0-9_-]{0,63}$", function(s) return #s <= 64 and s:find("^[a-z0-9][a-z0-9_-]*$") end,
+  "ticket-search")
+
 -- "latest", a label, or a version number as string.
 M.ref = M.str{max = 64, pattern = "^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$",
   match = function(s)

@@ -2,7 +2,7 @@
 
 local M = {}
 
-local modules = {"service", "master", "agents", "prompts", "setup", "quotas", "instances", "datasets", "executions",
+local modules = {"service", "master", "agents", "prompts", "tools", "setup", "quotas", "instances", "datasets", "executions",
   "scripts", "api_keys", "audit"}
 
 ---@return kontor.Route[]

@@ -15,6 +15,7 @@ local projects = require "domain.project"
 local registry = require "scripts.registry"
 local schema = require "http.schema"
 local store = require "kt.store"
+local tools = require "domain.tool"
 local versions = require "domain.versions"
 local vms = require "engine.vms"
 
@@ -65,7 +66,8 @@ end
 
 --- A project with an agent whose workflow is `source`, and an instance of it.
 ---@param source string
----@param more {quotas: table?, settings: table?, files: table<string, string>?}?
+---@param more {quotas: table?, settings: table?, files: table<string, string>?, tools: table[]?}? tools: made
+--- with their ids, and the agent's
 ---@return table project, string instance_id, string agent_id
 function M.project(source, more)
   M.open()
@@ -80,7 +82,15 @@ function M.project(source, more)
   for name, text in pairs(more.files or {}) do changes["agents/" .. agent_id .. "/" .. name] = text end
   assert(registry.activate(changes, { principal = M.principal }))
   local context = { principal = M.principal, params = {} }
-  context.body = made(agents.types.agent, { agent_id = agent_id, name = "Spec", settings = more.settings or {} })
+  local names = json.array {}
+  for i, fields in ipairs(more.tools or {}) do
+    names[i] = fields.tool_id
+    context.body = made(tools.types.tool, fields)
+    local done, err = versions.create(tools.kind, context, projects.master())
+    assert(done, err and json.encode(err.errors or err.message))
+  end
+  context.body = made(agents.types.agent,
+    { agent_id = agent_id, name = "Spec", settings = more.settings or {}, tools = names })
   assert(versions.create(agents.kind, context, projects.master()))
   local project = assert(projects.open(id))
   context = { principal = M.principal, params = {}, project = project }

@@ -17,6 +17,8 @@ local roles = {
   createAgentInstance = "author", listAgentInstances = "viewer", getAgentInstance = "viewer", updateAgentInstance = "author",
   listAgentInstanceVersions = "viewer", getAgentInstanceVersion = "viewer",
   createDataset = "operator", listDatasets = "viewer", getDataset = "viewer", putTable = "operator", sealDataset = "operator",
+  createTool = "author", listTools = "viewer", getTool = "viewer", updateTool = "author",
+  listToolVersions = "viewer", getToolVersion = "viewer",
   pushScript = "author",
   createApiKey = "admin", listApiKeys = "admin", getApiKey = "admin", revokeApiKey = "admin",
   createProjectApiKey = "admin", listProjectApiKeys = "admin", getProjectApiKey = "admin", revokeProjectApiKey = "admin",

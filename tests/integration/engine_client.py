@@ -23,12 +23,20 @@ class Engine(Client):
             "project_id": self.project, "project_name": "Test", "customer_name": "Test", "quotas": quotas}, want=(201,))
         return self
 
-    def make_agent(self, agent, source, **settings):
+    def make_agent(self, agent, source, tools=(), **settings):
         """Push agents/<agent>/workflow.lua, make the template and an instance; the instance's id."""
         answer = self.script(f"agents/{agent}/workflow.lua", source)
         assert answer.status == 200, answer
-        self.ok("POST", "/api/v1/master/agents", {"agent_id": agent, "name": agent, "settings": settings}, want=(201,))
+        self.ok("POST", "/api/v1/master/agents", {
+            "agent_id": agent, "name": agent, "settings": settings, "tools": list(tools)}, want=(201,))
         return self.make_instance(agent)
+
+    def make_tool(self, tool, method, url, **more):
+        """A tool of kind http; its id. `headers` are those of the request."""
+        http = {"method": method, "url": url, "headers": more.pop("headers", {})}
+        self.ok("POST", "/api/v1/master/tools", {
+            "tool_id": tool, "name": tool, "description": "A test's.", "kind": "http", "http": http, **more}, want=(201,))
+        return tool
 
     def make_instance(self, agent):
         return self.ok("POST", f"{self.base}/agent-instances", {"agent_id": agent, "name": agent}, want=(201,))["instance_id"]

@@ -27,6 +27,8 @@ class World:
                                capture_output=True, text=True, check=True).stdout.strip()
         self.keys["root"] = first
         self.made("root", "/api/v1/master/setup/erp-defaults", {})
+        self.made("root", "/api/v1/master/tools", {"tool_id": "a-tool", "name": "A tool", "description": "Does.", "kind": "http",
+                                                   "http": {"method": "GET", "url": "https://tickets.example/"}})
         for project in ("mine", "other"):
             label = MARK if project == "other" else "plain"
             self.made("root", "/api/v1/master/projects", {"project_id": project, "project_name": label, "customer_name": label})
@@ -41,6 +43,7 @@ class World:
             self.ids[project] = {"project_id": project, "instance_id": instance["instance_id"], "dataset_id": dataset["dataset_id"],
                                  "execution_id": run["execution_id"], "key_id": key["key_id"], "name": "vendor.csv",
                                  "agent_id": "erp-exception-management", "prompt_id": "erp-exception-management", "n": "1",
+                                 "tool_id": "a-tool",
                                  "path": "agents%2Ferp-exception-management%2Fworkflow.lua"}
         for role in ROLES:
             self.key(role, role=role, projects=["mine"])

@@ -72,7 +72,7 @@ def test_every_example_can_be_sent_after_setup(api, document):
     api.ok("POST", "/api/v1/master/setup/erp-defaults", {}, want=(200,))
     made = {"project_id": DEFAULT, "agent_id": "erp-exception-management", "prompt_id": "erp-exception-management",
             "instance_id": "inst_legacy_erp-exception-management", "name": "invoice.csv", "n": "1",
-            "path": "lib%2Fexample.lua"}
+            "path": "lib%2Fexample.lua", "tool_id": "ticket-search"}
     prompts = api.ok("GET", "/api/v1/master/system-prompts")["data"]
     made["prompt_id"] = prompts[0]["prompt_id"]
     order = {"createDataset": 0, "putTable": 1, "sealDataset": 2, "createExecution": 3, "cancelExecution": 4}
@@ -109,8 +109,10 @@ def test_reads_answer_as_declared(api, document):
     prompts = api.ok("GET", "/api/v1/master/system-prompts")["data"]
     made = {"project_id": DEFAULT, "agent_id": "erp-exception-management", "prompt_id": prompts[0]["prompt_id"],
             "instance_id": "inst_legacy_erp-exception-management", "n": "1", "execution_id": run["execution_id"],
-            "dataset_id": dataset["dataset_id"]}
+            "dataset_id": dataset["dataset_id"], "tool_id": "read-it"}
     made["key_id"] = api.ok("POST", f"/api/v1/projects/{DEFAULT}/api-keys", {"name": "k", "role": "viewer"})["key_id"]
+    api.ok("POST", "/api/v1/master/tools", {"tool_id": "read-it", "name": "Read", "description": "Reads.", "kind": "http",
+                                            "http": {"method": "GET", "url": "https://tickets.example/"}}, want=(201,))
     for method, path, operation in operations(document):
         if method != "GET" or operation["operationId"] == "followExecution":
             continue

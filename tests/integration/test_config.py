@@ -1,11 +1,14 @@
 """Every variable of .env.example: it is known, and it has an effect."""
 import re
+import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from conftest import KONTOR, ROOT, eventually
+from engine_client import Engine
 
 
 def example():
@@ -18,6 +21,7 @@ SHOWN = {
     "KONTOR_LISTEN": "test_listen", "KONTOR_DATA_DIR": "test_folders", "KONTOR_LOG_DIR": "test_folders",
     "KONTOR_WORKERS": "test_workers", "KONTOR_DRAIN_SECONDS": "test_drain_seconds",
     "KONTOR_LOG_LEVEL": "test_log_level", "KONTOR_DEV": "test_dev", "KONTOR_HOSTS": "test_hosts",
+    "KONTOR_EGRESS_ALLOW": "test_egress_allow",
     "KONTOR_HOME": "test_home", "MASTER_DATABASE_NAME": "test_database_names",
     "PROJECT_DATABASE_PREFIX": "test_database_names", "ENABLE_MULTI_TENANT": "test_one_tenant",
     "DEFAULT_PROJECT_ID": "test_one_tenant", "ERP_REPORTS_DIRECTORY": "test_reports_directory",
@@ -138,6 +142,33 @@ def test_dev(make_service):
     beside = make_service(KONTOR_DATA_DIR=served.data, KONTOR_DEV=1).launch()
     assert beside.process.wait(30) == 1 and "KONTOR_DEV" in beside.events("worker.failed")[0]["msg"]
     beside.process = None
+
+
+def test_egress_allow(make_service):
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+
+    def serve():
+        s, _ = listener.accept()
+        with s:
+            s.recv(65536)
+            s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    answers = []
+    for allow in ("", f"localhost:{port}, 10.0.0.0/8", "127.0.0.0/8"):
+        engine = Engine(make_service(KONTOR_EGRESS_ALLOW=allow).start().port)
+        tool = engine.make_tool("ask", "GET", f"http://127.0.0.1:{port}/")
+        instance = engine.make_agent("asker", """workflow { name = "asker", run = function()
+            local ok, answer = pcall(tool.call, "ask")
+            return ok and answer.content or answer.code
+        end }""", tools=[tool])
+        answers.append(engine.result(engine.ended(engine.start(instance)["execution_id"])["execution_id"])["output"])
+    listener.close()
+    assert answers == ["tool_denied", "tool_denied", "hi"]
+    refused = make_service(KONTOR_EGRESS_ALLOW="10.0.0.0/33").launch()
+    assert refused.process.wait(30) == 2 and "KONTOR_EGRESS_ALLOW" in refused.stderr.read_text()
 
 
 def test_hosts(make_service):

@@ -1,0 +1,298 @@
+local config = require "kt.config"
+local http = require "kt.http"
+local http_tool = require "door.http_tool"
+local hub = require "engine.hub"
+local journal = require "engine.journal"
+local json = require "json"
+local runner = require "engine.runner"
+local support = require "engine.support"
+local task = require "kt.task"
+local value = require "value"
+
+-- A service on loopback that counts what reaches it.
+local upstream = { seen = {}, behave = {} }
+
+function upstream.start()
+  local fd, port = http.listen "127.0.0.1:0"
+  upstream.port = port
+  upstream.server = http.serve { fd = fd, via = "tcp", handler = function(req)
+    local body = req:body(1048576)
+    local name = req.path:match("^/([a-z]+)")
+    table.insert(upstream.seen, { method = req.method, target = req.target, path = req.path, headers = req.headers, body = body })
+    -- Nothing of a test is left, no kept connection either.
+    local asked = { path = req.path, query = req.query, respond = function(_, status, headers, text)
+      headers.connection = "close"
+      req:respond(status, headers, text)
+    end }
+    local behave = upstream.behave[name]
+    if behave then return behave(asked, body) end
+    asked:respond(200, { ["content-type"] = "application/json" },
+      json.encode { path = req.path, query = req.query or json.null, body = body ~= "" and json.decode(body) or json.null })
+  end }
+end
+
+local function count(path)
+  local n = 0
+  for _, one in ipairs(upstream.seen) do
+    if one.path == path then n = n + 1 end
+  end
+  return n
+end
+
+local number = 0
+
+-- A tool of kind http; path below the upstream.
+local function http_of(method, path, more)
+  number = number + 1
+  local fields = { tool_id = "tool-" .. number, name = "T", description = "Does.", kind = "http",
+    http = { method = method, url = "http://127.0.0.1:" .. upstream.port .. path, headers = more and more.headers } }
+  for k, v in pairs(more or {}) do if k ~= "headers" then fields[k] = v end end
+  return fields
+end
+
+-- Runs `body`, in which T1, T2… are the tools' ids.
+local function run(tools, body, more)
+  local names = {}
+  for i, t in ipairs(tools) do names[i] = ("local T%d = %q"):format(i, t.tool_id) end
+  local project, instance = support.project(table.concat(names, "\n")
+    .. "\nworkflow{ name = 'w', run = function(run, input)\n" .. body .. "\nend }", { tools = tools })
+  return support.run(project, instance, more), project, instance
+end
+
+local function output(...)
+  local doc = run(...)
+  assert.equal("completed", doc.status, doc.error ~= json.null and doc.error.code .. ": " .. doc.error.message or nil)
+  return doc.result.output, doc
+end
+
+local CAUGHT = "local ok, e = pcall(tool.call, T1, input.args or {}) return { ok = ok, e = e }"
+
+describe("a tool", function()
+  local policy = http_tool.egress
+
+  setup(function()
+    support.open()
+    upstream.start()
+  end)
+
+  before_each(function()
+    http_tool.egress = function() return "127.0.0.1:" .. upstream.port end
+    upstream.seen, upstream.behave = {}, {}
+    support.start()
+  end)
+
+  after_each(support.stop)
+
+  teardown(function()
+    http_tool.egress = policy
+    upstream.server:close()
+    support.close()
+  end)
+
+  describe("of kind http", function()
+    it("sends its arguments and gives content and value", function()
+      local out = output({ http_of("POST", "/items/{id}?q={q}", { headers = { ["X-One"] = "1" } }) },
+        "return tool.call(T1, { id = 'a/b c', q = 'ü&', n = 1.5, list = { 1, 2 } })")
+      assert.is_true(out.ok)
+      assert.equal(200, out.status)
+      assert.equal("/items/a%2Fb%20c", out.value.path)
+      assert.equal("q=%C3%BC%26", out.value.query)
+      assert.same({ n = 1.5, list = { 1, 2 } }, out.value.body)
+      assert.equal(json.encode(out.value), json.encode(json.decode(out.content)))
+      local seen = upstream.seen[1]
+      assert.equal("1", seen.headers["x-one"])
+      assert.truthy(seen.headers["idempotency-key"]:find("^exec_%d+_%x+:1$"))
+      assert.equal("application/json", seen.headers["content-type"])
+      assert.truthy(seen.headers["user-agent"]:find("^kontor/"))
+    end)
+
+    it("leaves out what is not given, refuses what has no place", function()
+      local tool = http_of("GET", "/items/{id}?a={a}&b=1&c={c}")
+      local out = output({ tool }, [[
+        local out = { tool.call(T1, { id = 7, c = true }).value }
+        for i, args in ipairs { {}, { id = "" }, { id = ".." }, { id = { 1 } }, { id = 1, other = 2 } } do
+          local ok, e = pcall(tool.call, T1, args)
+          out[i + 1] = { code = e.code, error = e.details.errors[1] }
+        end
+        return out]])
+      assert.equal("/items/7", out[1].path)
+      assert.equal("b=1&c=true", out[1].query)
+      for i, wanted in ipairs { { "/id", "required" }, { "/id", "length" }, { "/id", "pattern" }, { "/id", "type" },
+        { "/other", "unknown_field" } } do
+        local got = out[i + 1]
+        assert.equal("validation_failed", got.code)
+        assert.same(wanted, { got.error.pointer, got.error.code })
+      end
+      assert.equal(1, #upstream.seen)
+    end)
+
+    it("gives every status as an answer, follows no redirect", function()
+      upstream.behave.moved = function(req) req:respond(302, { location = "/other" }, "over there") end
+      upstream.behave.gone = function(req) req:respond(410, { ["content-type"] = "application/json" }, '{"why":1}') end
+      local out = output({ http_of("GET", "/moved"), http_of("GET", "/gone") },
+        "return { tool.call(T1), tool.call(T2) }")
+      assert.same({ false, 302, "over there" }, { out[1].ok, out[1].status, out[1].content })
+      assert.is_nil(out[1].value)
+      assert.same({ false, 410, { why = 1 } }, { out[2].ok, out[2].status, out[2].value })
+      assert.equal(0, count("/other"))
+    end)
+
+    it("keeps what is long or no text as a blob", function()
+      upstream.behave.long = function(req) req:respond(200, { ["content-type"] = "application/json" }, '"' .. ("ü"):rep(100) .. '"') end
+      upstream.behave.bin = function(req) req:respond(200, { ["content-type"] = "image/png" }, "\137PNG\0\255") end
+      local out, doc = output({ http_of("GET", "/long", { max_result_bytes = 10 }), http_of("GET", "/bin") },
+        "return { tool.call(T1), tool.call(T2) }")
+      assert.equal('"üüüü', out[1].content)
+      assert.same({ true, true, 202 }, { out[1].ok, out[1].truncated, out[1].bytes })
+      assert.is_nil(out[1].value)
+      assert.equal(6, out[2].bytes)
+      assert.equal("(6 bytes of image/png)", out[2].content)
+      local project = assert(require("domain.project").open(doc.project_id))
+      assert.equal('"' .. ("ü"):rep(100) .. '"', project.db:blob_get(out[1].blob))
+      local _, events = support.events(project, doc.execution_id)
+      assert.same({ out[1].blob, true, 202 }, { events[3].data.blob, events[3].data.truncated, events[3].data.bytes })
+      assert.is_nil(events[3].data.result)
+    end)
+
+    it("carries an answer of 32 KiB whole", function()
+      upstream.behave.big = function(req) req:respond(200, {}, ("x"):rep(32768)) end
+      local out = output({ http_of("POST", "/big") }, "return { #tool.call(T1).content, #tool.call(T1).content }")
+      assert.same({ 32768, 32768 }, out)
+    end)
+
+    it("checks arguments and answer by its schemas", function()
+      local input = { type = "object", required = json.array { "n" }, properties = { n = { type = "integer", maximum = 3 } } }
+      local tools = { http_of("POST", "/a", { input_schema = input }),
+        http_of("POST", "/a", { output_schema = { type = "object", required = json.array { "missing" } } }) }
+      local out = output(tools, [[
+        local ok, e = pcall(tool.call, T1, { n = 4 })
+        local ok2, e2 = pcall(tool.call, T2)
+        return { ok, e, tool.call(T1, { n = 3 }).ok, ok2, e2 }]])
+      assert.is_false(out[1])
+      assert.same({ "validation_failed", "/n", "max" }, { out[2].code, out[2].details.errors[1].pointer, out[2].details.errors[1].code })
+      assert.is_true(out[3])
+      assert.is_false(out[4])
+      assert.same({ "tool_error", "/missing" }, { out[5].code, out[5].details.errors[1].pointer })
+      assert.equal(2, #upstream.seen)
+    end)
+
+    it("has its time", function()
+      upstream.behave.hang = function() task.sleep(30) end
+      local out = output({ http_of("GET", "/hang", { timeout_seconds = 0.2 }) }, CAUGHT)
+      assert.same({ false, "deadline_exceeded", true }, { out.ok, out.e.code, out.e.retryable })
+      out = output({ http_of("POST", "/hang", { timeout_seconds = 0.2, writes = true }) }, CAUGHT)
+      assert.same({ "deadline_exceeded", false }, { out.e.code, out.e.retryable })
+    end)
+
+    it("sends nothing where the policy does not allow it", function()
+      http_tool.egress = function() return config.get "KONTOR_EGRESS_ALLOW" end
+      local out = output({ http_of("GET", "/a") }, CAUGHT)
+      assert.same({ false, "tool_denied", false }, { out.ok, out.e.code, out.e.retryable })
+      assert.truthy(out.e.message:find("127.0.0.1", 1, true))
+      assert.equal(0, #upstream.seen)
+    end)
+
+    it("wants the variables of its headers", function()
+      local tool = http_of("GET", "/a", { headers = { Authorization = "env:KONTOR_TOOL_NOT_SET_HERE" } })
+      local out = output({ tool }, CAUGHT)
+      assert.equal("tool_error", out.e.code)
+      assert.equal(0, #upstream.seen)
+    end)
+  end)
+
+  it("must be the agent's own, and enabled", function()
+    local other = http_of("GET", "/a")
+    run({ other }, "return 1")
+    local out = output({ http_of("GET", "/a", { enabled = false }) }, ([[
+      local out = {}
+      for i, id in ipairs { T1, %q, "nothing" } do
+        local ok, e = pcall(tool.call, id)
+        out[i] = e.code
+      end
+      return out]]):format(other.tool_id))
+    assert.same({ "tool_denied", "tool_denied", "tool_denied" }, out)
+    assert.equal(0, #upstream.seen)
+  end)
+
+  it("is that of the version which the run has pinned", function()
+    local tool = http_of("GET", "/first")
+    local doc, project, instance = run({ tool }, "if input.wait then time.sleep(0.3) end return tool.call(T1).value.path")
+    assert.equal("/first", doc.result.output)
+    assert.same({ [tool.tool_id] = 1 }, doc.snapshot.tools)
+    local accepted = support.accept(project, instance, { input_data = { wait = true } })
+    local master = require("domain.project").master()
+    local head = assert(master:find_one("kt_m_tools", { _id = tool.tool_id }))
+    head.version, head.http.url = 2, head.http.url:gsub("first", "second")
+    assert(master:commit { { op = "replace", coll = "kt_m_tools", filter = { _id = tool.tool_id }, doc = head } })
+    assert.equal("/first", support.ended(project, accepted.execution_id).result.output)
+    local later = support.run(project, instance)
+    assert.equal("/second", later.result.output)
+    assert.same({ [tool.tool_id] = 2 }, later.snapshot.tools)
+  end)
+
+  it("shows its events, is counted and leaves a row of usage", function()
+    upstream.behave.fail = function(req) req:respond(500, {}, "no") end
+    local doc, project = run({ http_of("POST", "/a", { writes = true }), http_of("GET", "/fail") },
+      "tool.call(T1, { x = 1 }) tool.call(T2) pcall(tool.call, 'nothing') return 1")
+    local types, events = support.events(project, doc.execution_id)
+    assert.same({ "execution.started", "tool.started", "tool.completed", "tool.started", "tool.completed",
+      "execution.completed" }, types)
+    local started, done = events[2].data, events[3].data
+    assert.same({ "1", 1, { x = 1 } }, { started.call_id, started.step, started.arguments })
+    assert.same({ "1", true, false }, { done.call_id, done.ok, done.truncated })
+    assert.equal("/a", json.decode(done.result).path)
+    assert.equal(#done.result, done.bytes)
+    assert.is_false(events[5].data.ok)
+    assert.equal(3, doc.result.metrics.tool_calls)
+    local rows = assert(project.db:find("kt_p_token_usage", { execution_id = doc.execution_id }, { sort = { { "_id", 1 } } }))
+    assert.equal(2, #rows)
+    assert.same({ doc.execution_id .. ":3", "tool", true, 1 }, { rows[1]._id, rows[1].kind, rows[1].ok, rows[1].requests })
+    assert.is_false(rows[2].ok)
+    assert.equal(tostring(rows[1].at):sub(1, 13), rows[1].hour)
+  end)
+
+  it("is called side by side", function()
+    local here, most = 0, 0
+    upstream.behave.slow = function(req)
+      here = here + 1
+      most = math.max(most, here)
+      for _ = 1, 500 do
+        if most == 3 then break end
+        task.sleep(0.01)
+      end
+      here = here - 1
+      req:respond(200, {}, req.query)
+    end
+    local out = output({ http_of("GET", "/slow?n={n}") }, [[
+      local calls = {}
+      for i = 1, 3 do calls[i] = function() return tool.call(T1, { n = i }).content end end
+      return parallel(calls)]])
+    assert.same({ "n=1", "n=2", "n=3" }, out)
+    assert.equal(3, most)
+  end)
+
+  it("is given up when the run is cancelled or its time is over", function()
+    local gone = 0
+    upstream.behave.hang = function(req)
+      task.defer(function() gone = gone + 1 end)
+      task.sleep(60)
+      req:respond(200, {}, "late")
+    end
+    local project, instance = select(2, run({ http_of("POST", "/hang", { writes = true }) }, "if input.go then tool.call(T1) end"))
+    local accepted = support.accept(project, instance, { input_data = { go = true } })
+    while count("/hang") == 0 do task.sleep(0.01) end
+    assert(require("engine").execution.cancel(project, support.principal, accepted.execution_id))
+    local doc = support.ended(project, accepted.execution_id)
+    assert.equal("cancelled", doc.status)
+    local types, events = support.events(project, accepted.execution_id)
+    assert.same({ "execution.started", "tool.started", "tool.completed", "execution.cancelled" }, types)
+    assert.equal("cancelled", events[3].data.error.code)
+    doc = support.run(project, instance, { input_data = { go = true }, timeout_seconds = 1 })
+    assert.same({ "timed_out", "deadline_exceeded" }, { doc.status, doc.error.code })
+    for _ = 1, 500 do
+      if gone == 2 then break end
+      task.sleep(0.01)
+    end
+    assert.equal(2, gone)
+  end)
+end)
