@@ -77,6 +77,14 @@ function derive.plus(f, a, days)
   return K.made("date", 4, nil, nil, f.n, p)
 end
 
+function derive.days(f, a, b)
+  local x, y = K.get(f, a, 3), K.get(f, b, 3)
+  if x.t ~= "date" or y.t ~= "date" then error("days are between dates", 3) end
+  local p = F.alloc(8, f.n)
+  C.kt_k_days(p, K.data(x), K.data(y), f.n)
+  return K.made("int", 8, 0, nil, f.n, p)
+end
+
 function derive.iso_week(f, a)
   local x = K.get(f, a, 3)
   if x.t ~= "date" then error("iso_week is of a date", 3) end
