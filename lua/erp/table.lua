@@ -66,7 +66,7 @@
 --       groups:of()        the table that was grouped, with column `group#` (number of the group, from 0)
 --   tab:sort{"date", "-gross", "po_id"}    by value, text bytewise, NULL last; "-" = descending; stable
 --   tab:derive(name, op, …)        tab with one more column:
---       "coalesce", colA, colB (a sum and a number of a row go together)     · "sub", colA, colB (same type; NULL when either is) · "add", A, B
+--       "coalesce", colA, colB (a sum and a number of a row go together)     · "sub", colA, colB (same type, sums too; NULL when either is) · "add", A, B
 --       "times", col, colB | Decimal   exact product (128 bit): limits that are a percentage are tested as
 --                                  column against column, a*100 > b*pct
 --       "plus", col, n             days or integer

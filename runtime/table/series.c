@@ -149,6 +149,18 @@ int32_t kt_k_running(kt_i128 *out, const int32_t *start, const int32_t *members,
     return 0;
 }
 
+int32_t kt_k_add128(kt_i128 *out, const kt_i128 *a, const kt_i128 *b, int32_t sign, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = KT_NULL128;
+        if (a[i] == KT_NULL128 || b[i] == KT_NULL128)
+            continue;
+        if (sign < 0 ? __builtin_sub_overflow(a[i], b[i], &out[i])
+                     : __builtin_add_overflow(a[i], b[i], &out[i]))
+            return -1;
+    }
+    return 0;
+}
+
 void kt_k_days(int64_t *out, const int32_t *a, const int32_t *b, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         out[i] = a[i] == KT_NULL32 || b[i] == KT_NULL32 ? KT_NULL64 : (int64_t)a[i] - b[i];

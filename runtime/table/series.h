@@ -48,6 +48,9 @@ void kt_k_serve(int64_t *filled, int32_t *last, int64_t *late, const int32_t *st
 int32_t kt_k_running(kt_i128 *out, const int32_t *start, const int32_t *members, int32_t groups,
                      const kt_i128 *v);
 
+/* out = a + sign * b of one scale; NULL when either is. -1 when one does not fit. */
+int32_t kt_k_add128(kt_i128 *out, const kt_i128 *a, const kt_i128 *b, int32_t sign, int64_t n);
+
 /* out = a - b in days; NULL when either is. */
 void kt_k_days(int64_t *out, const int32_t *a, const int32_t *b, int64_t n);
 

@@ -61,6 +61,17 @@ describe("erp.table in order", function()
     assert.has_error(function() t.stock_move:running { by = { "batch" }, order = { "line" }, qty = "line", as = "x" } end)
   end)
 
+  it("adds sums and numbers of rows", function()
+    local t = set { stock = { { material_id = "A", plant_id = "P", sloc = "1", qty = "5" }, { material_id = "A", plant_id = "P", sloc = "2", qty = "-7" },
+      { material_id = "B", plant_id = "P", qty = "1" } },
+      material_plant = { { material_id = "A", plant_id = "P", safety_stock = "3" }, { material_id = "B", plant_id = "P" } } }
+    local sums = t.stock:group({ "material_id", "plant_id" }, { qty = { "sum", "qty" } }):with("plan", t.material_plant, { "material_id", "plant_id" })
+    assert.equal("1 ~", texts(sums:derive("x", "add", "qty", "plan.safety_stock"), "x"))
+    assert.equal("5 ~", texts(sums:derive("x", "sub", "plan.safety_stock", "qty"), "x"))
+    assert.equal("-4 2", texts(sums:derive("x", "add", "qty", "qty"), "x"))
+    assert.has_error(function() sums:derive("x", "add", "material_id", "plant_id") end)
+  end)
+
   it("counts days between dates", function()
     local t = set { purchase_order = { { po_id = "1", order_date = "2014-03-01", created_date = "2014-02-27" },
       { po_id = "2", order_date = "2014-02-27", created_date = "2014-03-01" }, { po_id = "3", order_date = "2014-02-27" } } }
