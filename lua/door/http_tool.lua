@@ -103,7 +103,7 @@ end
 ---@param tool table
 ---@param request table of M.request
 ---@param repeatable boolean it may be sent again
----@return {ok: boolean, status: integer, body: string, json: boolean, media: string}? answer, table? err
+---@return door.Outcome? answer, table? err
 function M.perform(tool, request, repeatable)
   request.timeout, request.max = tool.timeout_seconds, M.BODY_BYTES
   request.egress, request.decode, request.once = M.egress(), true, not repeatable
@@ -116,12 +116,16 @@ function M.perform(tool, request, repeatable)
   end
   local media = (answer.headers["content-type"] or ""):lower():match("^[^;%s]*")
   local is_json = media == "application/json" or media:find("^application/[%w.-]+%+json$") ~= nil
+  local decoded
+  if is_json and answer.body ~= "" and value.is_text(answer.body) then
+    decoded = json.decode(answer.body)
+  end
   return {
     ok = answer.status >= 200 and answer.status < 300,
     status = answer.status,
     body = answer.body,
     media = media,
-    json = is_json and answer.body ~= "" and value.is_text(answer.body) and json.decode(answer.body) ~= nil,
+    value = decoded,
   }
 end
 

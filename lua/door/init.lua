@@ -68,6 +68,7 @@ M.services = {
   ["result.partial"] = require("door.emit").partial,
   ["model.call"] = { class = "effect", run = refuse("model.call") },
   ["tool.call"] = require("door.tool").call,
+  ["tool.returned"] = require("door.tool").returned,
   ["human.ask"] = { class = "effect", run = refuse("human.ask") },
 }
 

@@ -16,6 +16,13 @@ local value = require "value"
 
 local M = {}
 
+---@class door.Outcome what a tool has given
+---@field ok boolean
+---@field body string
+---@field media string
+---@field value any of a body that is JSON, or of what a script returned; nil: none
+---@field status integer? of http
+
 --- Bytes of arguments that an event shows; more are kept as a blob.
 local SHOWN_BYTES = 16 * 1024
 
@@ -83,7 +90,9 @@ local function recorded(call, tool, answer)
   local record = { ok = answer.ok, status = answer.status, content = body }
   local is_text = value.is_text(body)
   if is_text and #body <= tool.max_result_bytes then
-    record.json = answer.json or nil
+    if answer.value ~= nil then
+      record.value_is = type(answer.value) == "string" and answer.media == "text/plain" and "text" or "json"
+    end
     return record
   end
   local kept, err = call.run.db:blob_put(body)
@@ -100,19 +109,19 @@ local function check_output(tool, answer)
   local schema = given(tool.output_schema)
   if not schema or not answer.ok then
     return true
-  elseif not answer.json then
+  elseif answer.value == nil then
     return fail("tool_error", "the tool's answer is no JSON, so it does not fit its output_schema")
   end
-  local errors = json_schema.check(schema, (json.decode(answer.body)))
+  local errors = json_schema.check(schema, answer.value)
   if #errors > 0 then
     return mismatch("tool_error", "the tool's answer does not fit its output_schema", errors)
   end
   return true
 end
 
-local function completed(call, tool, began, record, err)
+local function completed(call, tool, began, record, err, id)
   call.complete("tool.completed", {
-    call_id = tostring(call.id),
+    call_id = tostring(id or call.id),
     tool_id = tool._id,
     ok = record ~= nil and record.ok,
     result = record and not record.blob and record.content or nil,
@@ -124,16 +133,34 @@ local function completed(call, tool, began, record, err)
   }, { kind = "tool", tool_id = tool._id, ok = record ~= nil and record.ok })
 end
 
-local function perform(call, tool, request, repeatable)
-  local answer, err = http_tool.perform(tool, request, repeatable)
-  local fits
-  if answer then
-    fits, err = check_output(tool, answer)
-  end
+--- What is recorded of an outcome, if it fits.
+local function settle(call, tool, outcome)
+  local fits, err = check_output(tool, outcome)
   if not fits then
     return nil, err
   end
-  return recorded(call, tool, answer)
+  return recorded(call, tool, outcome)
+end
+
+local function started(call, tool)
+  local arguments, err = shown(call, call.args.args)
+  if not arguments then
+    return nil, err
+  end
+  call.emit("tool.started",
+    { call_id = tostring(call.id), step = call.step, tool_id = tool._id, arguments = arguments })
+  return true
+end
+
+--- A tool that is a script computes in the run (vm/prelude.lua) and comes back with tool.returned; what
+--- it does to the world are the run's own calls, each with its own place in the journal.
+local function script(call, tool)
+  local ok, err = started(call, tool)
+  if not ok then
+    return nil, err
+  end
+  call.class = "read"
+  return { script = tool.script, call = { id = call.id, tool_id = tool._id, began = clock.now() } }
 end
 
 --- class: an effect, but see call.class.
@@ -147,6 +174,9 @@ function M.call.run(call)
   end
   local only_reads = tools.only_reads(tool)
   local repeatable = only_reads or tool.idempotent
+  if tool.kind == "script" then
+    return script(call, tool)
+  end
   if only_reads then
     call.class = "read"
   end
@@ -160,13 +190,11 @@ function M.call.run(call)
     err = { code = "outcome_unknown", retryable = false, message = "the worker ended while the tool '" .. tool._id
       .. "' was called; it may or may not have been done, and is not done again" }
   else
-    local arguments
-    arguments, err = shown(call, call.args.args)
-    if not arguments then
+    local ok
+    ok, err = started(call, tool)
+    if not ok then
       return nil, err
     end
-    call.emit("tool.started",
-      { call_id = tostring(call.id), step = call.step, tool_id = tool._id, arguments = arguments })
     if not repeatable then
       local written
       written, err = call.written()
@@ -174,7 +202,11 @@ function M.call.run(call)
         return nil, err
       end
     end
-    record, err = perform(call, tool, request, repeatable)
+    local outcome
+    outcome, err = http_tool.perform(tool, request, repeatable)
+    if outcome then
+      record, err = settle(call, tool, outcome)
+    end
   end
   completed(call, tool, began, record, err)
   return record, err
@@ -183,11 +215,33 @@ end
 --- The value of an answer is made out of its text again, it is not recorded twice.
 ---@param answer table
 function M.call.expand(answer)
-  if answer.json then
-    answer.json = nil
+  if answer.value_is == "json" then
     answer.value = json.decode(answer.content)
+  elseif answer.value_is == "text" then
+    answer.value = answer.content
   end
+  answer.value_is = nil
   return answer
+end
+
+--- tool.returned{call, value, error} -> as tool.call: what a tool's script has come to.
+M.returned = { class = "read", answer_bytes = M.call.answer_bytes, expand = M.call.expand }
+
+---@param call door.Call
+function M.returned.run(call)
+  local of, problem, v = call.args.call, given(call.args.error), call.args.value
+  local tool = call.run.tools[of.tool_id]
+  local record, err
+  if problem then
+    err = { code = "tool_error", message = "tool " .. tool._id .. ": " .. problem.message,
+      retryable = problem.retryable == true, details = { code = problem.code } }
+  else
+    local is_text = type(v) == "string"
+    record, err = settle(call, tool, { ok = true, body = is_text and v or v == nil and "" or json.encode(v), value = v,
+      media = is_text and "text/plain" or "application/json" })
+  end
+  completed(call, tool, of.began, record, err, of.id)
+  return record, err
 end
 
 return M

@@ -99,6 +99,17 @@ local function versions_of(found)
   return numbers
 end
 
+local function script_paths(found)
+  local paths = {}
+  for _, doc in pairs(found) do
+    if doc.kind == "script" then
+      paths[#paths + 1] = doc.script
+    end
+  end
+  table.sort(paths)
+  return paths
+end
+
 --- Pin everything for a new run.
 ---@param instance table the head
 ---@return engine.Pinned? pinned, table? err
@@ -113,7 +124,7 @@ function M.take(instance)
   if not found then
     return nil, err
   end
-  bundle, err = registry.bundle_for(template)
+  bundle, err = registry.bundle_for(template, script_paths(found))
   if not bundle then
     return nil, err
   end

@@ -209,10 +209,12 @@ local function generation()
   return doc and doc.value or 0
 end
 
---- The bundle that a new run of this agent takes: its own scripts, the shared ones, its workflow.
+--- The bundle that a new run of this agent takes: its own scripts, the shared ones, its workflow, its
+--- tools that are scripts; of the last two, when they are another agent's, with all that this one has.
 ---@param agent table agent template, stored form
+---@param tools string[]? paths of its tools
 ---@return scripts.Bundle? bundle, table? err script_error when the workflow does not exist
-function M.bundle_for(agent)
+function M.bundle_for(agent, tools)
   local number, err = generation()
   if not number then
     return nil, err
@@ -220,14 +222,18 @@ function M.bundle_for(agent)
   if number ~= current_generation then
     current, current_generation = {}, number
   end
-  local key = agent._id .. "\n" .. agent.workflow
+  local key = agent._id .. "\n" .. agent.workflow .. "\n" .. table.concat(tools or {}, "\n")
   if current[key] then
     return M.load(current[key])
   end
   local prefixes = { "agents/" .. agent._id .. "/", bundle.SHARED }
-  local group = bundle.group(agent.workflow)
-  if group ~= prefixes[1] then
-    prefixes[3] = group or agent.workflow
+  local taken = { [prefixes[1]] = true }
+  for _, path in ipairs { agent.workflow, unpack(tools or {}) } do
+    local prefix = bundle.group(path) or path
+    if not taken[prefix] then
+      taken[prefix] = true
+      prefixes[#prefixes + 1] = prefix
+    end
   end
   local heads
   heads, err = M.heads(prefixes)

@@ -178,9 +178,10 @@ static int l_mark_like(lua_State *L) {
 
 static struct kt_door_call *new_call(lua_State *L, struct kt_run *run, int id) {
     static const char *const names[] = {
-        "model.call", "tool.call",     "erp.load",          "erp.sweep",  "data.get",
-        "data.list",  "template.load", "template.rendered", "time.sleep", "human.ask",
-        "log",        "progress",      "result.partial",    NULL};
+        "model.call",    "tool.call",         "tool.returned", "erp.load",  "erp.sweep",
+        "data.get",      "data.list",         "template.load", "template.rendered",
+        "time.sleep",    "human.ask",         "log",           "progress",  "result.partial",
+        NULL};
     const char *name = names[luaL_checkoption(L, 1, NULL, names)];
     struct kt_error err;
     if (run->loading)

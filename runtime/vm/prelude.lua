@@ -3,7 +3,7 @@
 -- c: the C half (run.c). Returns main, base, libs.
 
 local c, mark, sliced = ...
-local error, rawget, select, type = error, rawget, select, type
+local error, pcall, rawget, select, type = error, pcall, rawget, select, type
 local tostring = c.tostring
 local create, status, yield = coroutine.create, coroutine.status, coroutine.yield
 local raw_resume = c.raw_resume
@@ -28,6 +28,9 @@ end
 
 local function call(name, args)
   local st = c.state()
+  if st.declaring then
+    error(name .. ": not while a script loads", 2)
+  end
   local id = c.begin(name, args)
   st.waiting[id] = st.branch or false
   while park(st) ~= id do
@@ -127,10 +130,69 @@ function libs.model.call(args)
   return call("model.call", args)
 end
 
+-- The function that a tool's script of the bundle declares; loaded once a run, as a script of its own.
+local load_file
+
+local function declared_tool(st, path)
+  local run = st.tools[path]
+  if run then
+    return run
+  end
+  local main, kind, declaration, depth = st.main, st.kind, st.declaration, st.depth
+  st.main, st.kind, st.declaration, st.depth, st.declaring = path, nil, nil, 0, true
+  local ok, problem = pcall(load_file, st, path)
+  run = st.kind == "tool" and st.declaration.run
+  st.main, st.kind, st.declaration, st.depth, st.declaring = main, kind, declaration, depth, nil
+  if not ok then
+    error(problem, 0)
+  elseif not run then
+    error({ code = "tool_not_found", message = path .. " declares no tool in this run's scripts" }, 0)
+  end
+  st.tools[path] = run
+  return run
+end
+
+local function copy(value)
+  if type(value) ~= "table" then
+    return value
+  end
+  local out = c.mark_like(value, {})
+  for _, k in ipairs(c.keys(value)) do
+    out[k] = copy(rawget(value, k))
+  end
+  return out
+end
+
+-- A tool that is a script is a part of the run: it computes here, its calls are the run's calls. The
+-- host, which has said what to run, is told the outcome and makes the answer of it.
+local function run_tool(answer, args)
+  local ok, value = pcall(function()
+    return declared_tool(c.state(), answer.script)(args)
+  end)
+  local problem
+  if not ok then
+    local structured = type(value) == "table" and type(rawget(value, "code")) == "string"
+    problem = {
+      code = structured and value.code or "script_error",
+      message = structured and tostring(rawget(value, "message")) or tostring(value),
+      retryable = structured and rawget(value, "retryable") == true,
+    }
+    value = nil
+  end
+  return call("tool.returned", { call = answer.call, value = value, error = problem })
+end
+
 libs.tool = {}
 function libs.tool.call(tool_id, args)
   wants("string", tool_id, 1, "tool.call")
-  return call("tool.call", { tool_id = tool_id, args = args == nil and {} or args })
+  if args == nil then
+    args = {}
+  end
+  local answer = call("tool.call", { tool_id = tool_id, args = args })
+  if type(answer) == "table" and answer.script then
+    return run_tool(answer, copy(args))
+  end
+  return answer
 end
 
 libs.erp = {}
@@ -283,7 +345,7 @@ end
 
 -- require: a file of the bundle, loaded once per run.
 
-local function load_file(st, path)
+function load_file(st, path)
   local chunk = c.instance(path)
   if not chunk then
     return nil
@@ -328,7 +390,7 @@ end
 
 local function main(path, mode, name)
   local st = c.state()
-  st.main, st.loaded, st.waiting, st.depth = path, {}, {}, 0
+  st.main, st.loaded, st.tools, st.waiting, st.depth = path, {}, {}, {}, 0
   local value = load_file(st, path)
   if mode == "declare" then
     local out = st.declaration and describe(st.declaration, 1, {}) or { name = path }

@@ -1,61 +1,14 @@
 local config = require "kt.config"
-local http = require "kt.http"
 local http_tool = require "door.http_tool"
-local hub = require "engine.hub"
-local journal = require "engine.journal"
 local json = require "json"
-local runner = require "engine.runner"
 local support = require "engine.support"
 local task = require "kt.task"
-local value = require "value"
+local upstream = require "door.upstream"
 
--- A service on loopback that counts what reaches it.
-local upstream = { seen = {}, behave = {} }
+local count, http_of = upstream.count, upstream.tool
 
-function upstream.start()
-  local fd, port = http.listen "127.0.0.1:0"
-  upstream.port = port
-  upstream.server = http.serve { fd = fd, via = "tcp", handler = function(req)
-    local body = req:body(1048576)
-    local name = req.path:match("^/([a-z]+)")
-    table.insert(upstream.seen, { method = req.method, target = req.target, path = req.path, headers = req.headers, body = body })
-    -- Nothing of a test is left, no kept connection either.
-    local asked = { path = req.path, query = req.query, respond = function(_, status, headers, text)
-      headers.connection = "close"
-      req:respond(status, headers, text)
-    end }
-    local behave = upstream.behave[name]
-    if behave then return behave(asked, body) end
-    asked:respond(200, { ["content-type"] = "application/json" },
-      json.encode { path = req.path, query = req.query or json.null, body = body ~= "" and json.decode(body) or json.null })
-  end }
-end
-
-local function count(path)
-  local n = 0
-  for _, one in ipairs(upstream.seen) do
-    if one.path == path then n = n + 1 end
-  end
-  return n
-end
-
-local number = 0
-
--- A tool of kind http; path below the upstream.
-local function http_of(method, path, more)
-  number = number + 1
-  local fields = { tool_id = "tool-" .. number, name = "T", description = "Does.", kind = "http",
-    http = { method = method, url = "http://127.0.0.1:" .. upstream.port .. path, headers = more and more.headers } }
-  for k, v in pairs(more or {}) do if k ~= "headers" then fields[k] = v end end
-  return fields
-end
-
--- Runs `body`, in which T1, T2… are the tools' ids.
 local function run(tools, body, more)
-  local names = {}
-  for i, t in ipairs(tools) do names[i] = ("local T%d = %q"):format(i, t.tool_id) end
-  local project, instance = support.project(table.concat(names, "\n")
-    .. "\nworkflow{ name = 'w', run = function(run, input)\n" .. body .. "\nend }", { tools = tools })
+  local project, instance = support.project(upstream.workflow(tools, body), { tools = tools })
   return support.run(project, instance, more), project, instance
 end
 
@@ -77,7 +30,7 @@ describe("a tool", function()
 
   before_each(function()
     http_tool.egress = function() return "127.0.0.1:" .. upstream.port end
-    upstream.seen, upstream.behave = {}, {}
+    upstream.clear()
     support.start()
   end)
 
@@ -85,7 +38,7 @@ describe("a tool", function()
 
   teardown(function()
     http_tool.egress = policy
-    upstream.server:close()
+    upstream.stop()
     support.close()
   end)
 
@@ -294,5 +247,110 @@ describe("a tool", function()
       task.sleep(0.01)
     end
     assert.equal(2, gone)
+  end)
+end)
+
+describe("a tool that is a script", function()
+  local registry = require "scripts.registry"
+  local policy = http_tool.egress
+
+  setup(function()
+    support.open()
+    upstream.start()
+  end)
+
+  before_each(function()
+    http_tool.egress = function() return "127.0.0.1" end
+    upstream.clear()
+    support.start()
+  end)
+
+  after_each(support.stop)
+
+  teardown(function()
+    http_tool.egress = policy
+    upstream.stop()
+    support.close()
+  end)
+
+  local function push(path, source)
+    assert(registry.activate({ [path] = source }, { principal = support.principal }))
+  end
+
+  local function script_of(path, more)
+    local fields = upstream.tool("GET", "/")
+    fields.kind, fields.http, fields.script = "script", nil, path
+    for k, v in pairs(more or {}) do fields[k] = v end
+    return fields
+  end
+
+  it("computes in the run, calls the door, and answers as any tool", function()
+    push("lib/tool_helper.lua", "return { add = function(a, b) return a + b end }")
+    push("tools/sum.lua", [[
+      local helper = require "tool_helper"
+      tool { name = "sum", description = "Adds.", run = function(args)
+        local n = helper.add(args.a, args.b)
+        args.a = 99
+        time.sleep(0.01)
+        return { sum = n, at = time.now() > 0 }
+      end }]])
+    push("tools/text.lua", "tool { name = 'text', description = 'T', run = function() return 'hällo' end }")
+    local t1 = script_of("tools/sum.lua", { input_schema = { type = "object", required = json.array { "a", "b" } } })
+    local out, doc = output({ t1, script_of("tools/text.lua", { max_result_bytes = 3 }), script_of "tools/text.lua" }, [[
+      local args = { a = 1, b = 2 }
+      local list = parallel {
+        function() return tool.call(T1, args) end,
+        function() return tool.call(T1, { a = 10, b = 20 }) end,
+      }
+      local ok, e = pcall(tool.call, T1, {})
+      return { list[1], list[2], args.a, e.code, tool.call(T2), tool.call(T3) }]])
+    assert.same({ true, 3 }, { out[1].ok, out[1].value.sum })
+    assert.equal(json.encode(out[1].value), json.encode(json.decode(out[1].content)))
+    assert.equal(30, out[2].value.sum)
+    assert.equal(1, out[3])
+    assert.equal("validation_failed", out[4])
+    assert.same({ "hä", true, 6 }, { out[5].content, out[5].truncated, out[5].bytes })
+    assert.same({ "hällo", "hällo" }, { out[6].content, out[6].value })
+    assert.equal(5, doc.result.metrics.tool_calls)
+    local project = assert(require("domain.project").open(doc.project_id))
+    local _, events = support.events(project, doc.execution_id)
+    local open = {}
+    for _, event in ipairs(events) do
+      if event.type == "tool.started" then open[event.data.call_id] = event.data.tool_id end
+      if event.type == "tool.completed" then
+        assert.equal(open[event.data.call_id], event.data.tool_id)
+        open[event.data.call_id] = nil
+      end
+    end
+    assert.is_nil(next(open))
+    assert.equal(4, project.db:count("kt_p_token_usage", { execution_id = doc.execution_id }))
+  end)
+
+  it("fails as a tool, and is the version of the run's bundle", function()
+    push("tools/bad.lua", "tool { name = 'bad', description = 'B', run = function(a) if a.plain then error('oh') end "
+      .. "error { code = 'mine', message = 'no', retryable = true } end }")
+    push("tools/now.lua", "tool { name = 'now', description = 'N', run = function() return 'one' end }")
+    local tools = { script_of "tools/bad.lua", script_of "tools/now.lua" }
+    local doc, project, instance = run(tools, [[
+      if input.wait then time.sleep(0.3) end
+      local _, e = pcall(tool.call, T1)
+      local _, e2 = pcall(tool.call, T1, { plain = true })
+      return { e, e2, tool.call(T2).value }]])
+    local out = doc.result.output
+    assert.same({ "tool_error", true, "mine" }, { out[1].code, out[1].retryable, out[1].details.code })
+    assert.same({ "tool_error", "script_error" }, { out[2].code, out[2].details.code })
+    assert.truthy(out[2].message:find("tools/bad.lua:1: oh", 1, true))
+    local accepted = support.accept(project, instance, { input_data = { wait = true } })
+    push("tools/now.lua", "tool { name = 'now', description = 'N', run = function() return 'two' end }")
+    assert.equal("one", support.ended(project, accepted.execution_id).result.output[3])
+    assert.equal("two", support.run(project, instance).result.output[3])
+  end)
+
+  it("does nothing when it is loaded", function()
+    push("tools/early.lua", "pcall(function() tool { name = 'x' } end) "
+      .. "tool { name = 'early', description = 'E', run = function() return early end } "
+      .. "early = select(2, pcall(time.sleep, 1))")
+    local out = output({ script_of "tools/early.lua" }, "return tool.call(T1).value")
+    assert.truthy(out:find("not while a script loads", 1, true))
   end)
 end)
