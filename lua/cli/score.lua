@@ -1,4 +1,4 @@
---- kontor score: a report of demo data against its labels.
+--- kontor score: the findings of a report of demo data against its labels.
 local file = require "kt.file"
 local json = require "json"
 
@@ -6,10 +6,10 @@ local options = require "lib.options"
 local score = require "erp.score"
 
 local spec = {
-  usage = "kontor score --labels FILE --report FILE",
+  usage = "kontor score --findings FILE --labels FILE",
   options = {
+    { "findings", "FILE", "report of kontor analyze or of the service", required = true },
     { "labels", "FILE", "labels.csv of kontor demo-data", required = true },
-    { "report", "FILE", "report of kontor analyze or of the service", required = true },
   },
 }
 
@@ -29,26 +29,31 @@ return function(args)
   local labels, err = file.read(values.labels)
   if not labels then return fail(1, values.labels .. ": " .. tostring(err.message)) end
   local text
-  text, err = file.read(values.report)
-  if not text then return fail(1, values.report .. ": " .. tostring(err.message)) end
+  text, err = file.read(values.findings)
+  if not text then return fail(1, values.findings .. ": " .. tostring(err.message)) end
   local report
   report, err = json.decode(text)
   if type(report) ~= "table" or type(report.categories) ~= "table" then
-    return fail(1, values.report .. ": " .. (err and err.message or "is no report"))
+    return fail(1, values.findings .. ": " .. (err and err.message or "is no report"))
   end
   local scores = score.score(report, score.labels(labels))
   local ids = {}
   for id in pairs(scores) do ids[#ids + 1] = id end
   table.sort(ids)
-  local exact = true
+  local exact, all = true, { tp = 0, fp = 0, fn = 0, reason = 0, severity = 0, impact = 0 }
   io.stdout:write(string.format("%-9s %5s %5s %5s %10s %7s %7s %9s %7s\n", "rule", "tp", "fp", "fn", "precision", "recall",
     "reason", "severity", "impact"))
+  local function line(name, s)
+    io.stdout:write(string.format("%-9s %5d %5d %5d %10s %7s %7s %9s %7s\n", name, s.tp, s.fp, s.fn, share(s.tp, s.tp + s.fp),
+      share(s.tp, s.tp + s.fn), share(s.reason, s.tp), share(s.severity, s.tp), share(s.impact, s.tp)))
+  end
   for _, id in ipairs(ids) do
     local s = scores[id]
-    io.stdout:write(string.format("%-9s %5d %5d %5d %10s %7s %7s %9s %7s\n", id, s.tp, s.fp, s.fn, share(s.tp, s.tp + s.fp),
-      share(s.tp, s.tp + s.fn), share(s.reason, s.tp), share(s.severity, s.tp), share(s.impact, s.tp)))
-    for _, line in ipairs(s.wrong) do io.stdout:write("  ", line, "\n") end
+    line(id, s)
+    for _, text_line in ipairs(s.wrong) do io.stdout:write("  ", text_line, "\n") end
+    for name, n in pairs(all) do all[name] = n + s[name] end
     exact = exact and score.perfect(s)
   end
+  line("all", all)
   return exact and 0 or 1
 end
