@@ -20,6 +20,7 @@ local setup = require "domain.setup"
 local store = require "kt.store"
 local streams = require "http.streams"
 local task = require "kt.task"
+local upload = require "domain.upload"
 
 local M = {}
 
@@ -116,6 +117,7 @@ local function drain(seconds)
   local closing = {}
   for i, server in ipairs(servers) do closing[i] = task.spawn(function() return server:drain(seconds) end) end
   while dispatch.active() > 0 and left() > seconds / 2 do task.sleep(poll_seconds) end
+  upload.stop()
   engine.drain(left())
   streams.drain()
   for _, t in ipairs(closing) do t:join() end
@@ -152,6 +154,7 @@ local function start(ctx)
     open_project = project.open, master = master}
   ok, err = serve(ctx, app)
   if not ok then return nil, err end
+  upload.start()
   health.state.status = "ready"
   return true
 end

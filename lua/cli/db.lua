@@ -2,7 +2,7 @@
 ---
 --- Of every database (or the one named): the file itself, every index against a scan, every document.
 --- Of a project's, what the engine promises: the events of an execution are numbered without a gap,
---- and an execution that has ended has its result.
+--- an execution that has ended has its result, and what is stored is what the account says.
 local config = require "kt.config"
 local file = require "kt.file"
 local options = require "lib.options"
@@ -74,6 +74,40 @@ local function results(db, problems)
   return true
 end
 
+local function sum(db, coll, filter, field)
+  local total = 0
+  local ok, err = each(db, coll, filter, { field }, function(doc) total = total + doc[field] end)
+  return ok and total, err
+end
+
+-- The account of storage against what there is. Of a service that runs it is read again until nothing
+-- has changed it meanwhile.
+local function account(db, problems)
+  for _ = 1, 20 do
+    local before, err = db:find_one("kt_p_counters", { _id = "usage" })
+    if not before then return not err or nil, err end
+    local bytes, reserved, datasets, after
+    bytes, err = sum(db, "kt_p_blobs", { { "bytes", "gte", 0 } }, "bytes")
+    if bytes then reserved, err = sum(db, "kt_p_uploads", {}, "reserved") end
+    if reserved then datasets, err = db:count("kt_p_datasets", { { "status", "ne", "archived" } }) end
+    if datasets then after, err = db:find_one("kt_p_counters", { _id = "usage" }) end
+    if not after then return nil, err end
+    local still = true
+    for name, v in pairs(before) do still = still and after[name] == v end
+    if still then
+      if before.storage_bytes ~= bytes + reserved then
+        problems[#problems + 1] = ("kt_p_counters: storage_bytes is %.0f, there are %.0f in blobs and %.0f in uploads")
+          :format(before.storage_bytes, bytes, reserved)
+      end
+      if before.datasets ~= datasets then
+        problems[#problems + 1] = ("kt_p_counters: datasets is %.0f, there are %.0f"):format(before.datasets, datasets)
+      end
+      return true
+    end
+  end
+  return true -- too much goes on: nothing can be said
+end
+
 -- Prints one line, and one more for each problem; true when there is none.
 local function check(name)
   local report, err = store.check(name)
@@ -87,6 +121,7 @@ local function check(name)
     local ok
     ok, err = events(db, problems)
     if ok then ok, err = results(db, problems) end
+    if ok then ok, err = account(db, problems) end
     if not ok then problems[1] = tostring(err.message) end
   end
   local documents = 0

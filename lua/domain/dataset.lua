@@ -5,20 +5,23 @@ local answer = require "http.answer"
 local audit = require "domain.audit"
 local clock = require "kt.clock"
 local commit = require "domain.commit"
+local execution = require "domain.execution"
 local ids = require "domain.ids"
 local json = require "json"
 local problem = require "http.problem"
 local quota = require "domain.quota"
 local registry = require "scripts.registry"
 local schema = require "http.schema"
+local storage = require "domain.storage"
 local T = require "http.types"
 local tables = require "domain.tables"
+local upload = require "domain.upload"
 local value = require "value"
 
 local M = {}
 
 local coll = "kt_p_datasets"
-local attempts = 5
+local attempts = 50 -- as many tables may come in at once
 local max_tables = 200
 local max_errors = 100 -- of a table
 
@@ -58,23 +61,13 @@ local function location(ctx, id)
   return ("/api/v1/projects/%s/datasets/%s"):format(ctx.project.id, id)
 end
 
-local function count_open(project)
-  return project.db:count(coll, {{"status", "ne", "archived"}}, project.doc.quotas.datasets)
-end
-
 ---POST …/datasets.
 ---@param ctx kontor.Context
 ---@return kontor.Answer|nil
 ---@return kontor.Error|nil
 function M.create(ctx)
-  local db, body = ctx.project.db, ctx.body
-  local n, err = count_open(ctx.project)
-  if not n then return nil, err end
-  if n >= ctx.project.doc.quotas.datasets then
-    return nil, quota.exceeded("datasets", n, ctx.project.doc.quotas.datasets)
-  end
-  local mapping
-  mapping, err = registry.mapping(body.mapping)
+  local db, body, limit = ctx.project.db, ctx.body, ctx.project.doc.quotas.datasets
+  local mapping, err = registry.mapping(body.mapping)
   if err then return nil, err end
   if not mapping then return nil, problem.field({pointer = "/mapping"}, "not_found", "does not exist") end
   local stored = schema.to_stored(ty, body)
@@ -85,6 +78,7 @@ function M.create(ctx)
     parent, err = db:find_one(coll, {_id = body.parent_id})
     if err then return nil, err end
     if not parent then return nil, problem.field({pointer = "/parent_id"}, "not_found", "does not exist") end
+    if parent.status == "archived" then return nil, problem.err("archived", "The parent dataset is archived.") end
     if parent.status ~= "sealed" then
       return nil, problem.err("dataset_open", "The parent dataset is not sealed.")
     end
@@ -96,28 +90,34 @@ function M.create(ctx)
   -- `revision` (storage only) orders concurrent changes of the tables.
   stored.revision = 0
   local result = answer.created(location(ctx, stored._id), schema.to_json(ty, stored))
-  return commit.run(ctx, db, {
+  local ops = {
     {op = "insert", coll = coll, doc = stored},
+    storage.op({datasets = 1, added = 1}, {{"datasets", "lt", limit}}),
     audit.entry(ctx.principal, "dataset.create", "dataset", stored._id,
       audit.changes(ty, nil, schema.to_plain(ty, stored)), ctx.req),
-  }, result)
+  }
+  -- The parent keeps its tables as long as it is not archived.
+  if body.parent_id ~= json.null then ops[#ops + 1] = M.still(body.parent_id, "sealed") end
+  local done
+  done, err = commit.run(ctx, db, ops, result)
+  if done then return done end
+  if storage.refused(err) then
+    local usage
+    usage, err = storage.usage(db)
+    return nil, usage and quota.exceeded("datasets", usage.datasets, limit) or err
+  end
+  return nil, err.code == "conflict" and problem.err("archived", "The parent dataset is archived.") or err
 end
 
----@return kontor.Error
-function M.no_room() return problem.err("quota_exceeded", "The project's quota of storage is used up.") end
-
----Bytes that may still be uploaded. Tables that datasets share count in each.
----@param project kontor.Project
----@return integer|nil above 0
----@return kontor.Error|nil
-function M.room(project)
-  local rows, err = project.db:group(coll, {filter = {}, keys = {source = "source"}, values = {bytes = {"sum", "bytes"}}})
-  if not rows then return nil, err end
-  local left = project.doc.quotas.storage_bytes
-  for _, row in ipairs(rows) do left = left - row.bytes end
-  if left <= 0 then return nil, M.no_room() end
-  return left
+---An op that changes nothing, and fails as `conflict` when the dataset has another status.
+---@param id string
+---@param status string
+function M.still(id, status)
+  return {op = "update", coll = coll, filter = {_id = id, status = status}, update = {set = {status = status}}, must_match = true}
 end
+
+---@param id string
+function M.still_open(id) return M.still(id, "open") end
 
 ---A dataset that still takes tables.
 ---@param ctx kontor.Context
@@ -132,45 +132,54 @@ function M.find_open(ctx)
   return doc
 end
 
-local function table_key(name) return (name:gsub("%.csv$", "")) end
-
 local function with_table(doc, entry)
-  local list, bytes, replaced = {}, 0, false
+  local list, bytes, replaced = {}, 0, nil
   for _, t in ipairs(doc.tables) do
-    if table_key(t.name) == table_key(entry.name) then
-      t, replaced = entry, true
+    if upload.table_key(t.name) == upload.table_key(entry.name) then
+      t, replaced = entry, t.sha256
     end
     list[#list + 1] = t
   end
   if not replaced then list[#list + 1] = entry end
   for _, t in ipairs(list) do bytes = bytes + t.bytes end
-  return list, bytes
+  return list, bytes, replaced
+end
+
+-- An op that notes a blob which loses a use; its bytes are freed soon after the commit.
+local function free(sha256)
+  return {op = "update", coll = storage.uploads, filter = {_id = "free:" .. sha256}, upsert = true,
+    update = {set = {sha256 = sha256, reserved = 0, touched_at = value.date(clock.now())}}}
 end
 
 ---Enter an uploaded table; again under the same name replaces it.
 ---@param ctx kontor.Context
 ---@param entry table of type Table
+---@param more table[] ops of the upload, in the same commit
 ---@return kontor.Answer|nil
----@return kontor.Error|nil
-function M.put_table(ctx, entry)
+---@return kontor.Error|nil conflict with coll: of an op of `more`
+function M.put_table(ctx, entry, more)
   local db = ctx.project.db
   local result = answer.text(200, schema.to_json(M.types.table, entry))
   for _ = 1, attempts do
     local doc, err = M.find_open(ctx)
     if not doc then return nil, err end
-    local list, bytes = with_table(doc, entry)
+    local list, bytes, replaced = with_table(doc, entry)
     if #list > max_tables then
       return nil, problem.err("quota_exceeded", "A dataset has at most " .. max_tables .. " tables.")
     end
-    local done
-    done, err = commit.run(ctx, db, {
+    local ops = {
       {op = "update", coll = coll, filter = {_id = doc._id, status = "open", revision = doc.revision},
         update = {set = {tables = json.array(list), bytes = bytes}, inc = {revision = 1}}, must_match = true},
       audit.entry(ctx.principal, "dataset.put_table", "dataset", doc._id,
-        {{pointer = "/tables/" .. entry.name, from = json.null, to = entry.sha256}}, ctx.req),
-    }, result)
+        {{pointer = "/tables/" .. entry.name, from = replaced or json.null, to = entry.sha256}}, ctx.req),
+    }
+    for _, op in ipairs(more) do ops[#ops + 1] = op end
+    if replaced and replaced ~= entry.sha256 then ops[#ops + 1] = free(replaced) end
+    local done
+    done, err = commit.run(ctx, db, ops, result)
+    if done and replaced then upload.clear(ctx.project, {_id = "free:" .. replaced}) end
     if done then return done end
-    if err.code ~= "conflict" then return nil, err end
+    if err.code ~= "conflict" or err.coll ~= coll then return nil, err end
   end
   return nil, problem.err("conflict")
 end
@@ -232,8 +241,62 @@ function M.seal(ctx)
           warnings = doc.warnings}, inc = {revision = 1}}, must_match = true},
       audit.entry(ctx.principal, "dataset.seal", "dataset", doc._id, nil, ctx.req),
     }, result)
-    if done then return done end
+    if done then
+      upload.clear(ctx.project, {dataset_id = doc._id}) -- what was on its way comes too late
+      return done
+    end
     if err.code ~= "conflict" then return nil, err end
+  end
+  return nil, problem.err("conflict")
+end
+
+-- Is a run that has not ended to read it?
+local function in_use(db, id)
+  local going_on = {}
+  for _, status in ipairs(execution.statuses) do
+    if not execution.ended[status] then going_on[#going_on + 1] = status end
+  end
+  local n, err = db:count("kt_p_executions", {{"status", "in", going_on}, {"input_data.dataset_id", "eq", id}}, 1)
+  return n and n > 0, err
+end
+
+---POST …/archive: nothing reads it any more. Its tables' bytes are freed as far as no other dataset has
+---them; what is known of it, and the reports and findings of its runs, stay.
+---@param ctx kontor.Context
+---@return kontor.Answer|nil
+---@return kontor.Error|nil
+function M.archive(ctx)
+  local db = ctx.project.db
+  for _ = 1, attempts do
+    local doc, err = db:find_one(coll, {_id = ctx.params.dataset_id})
+    if not doc then return nil, err or problem.err("not_found") end
+    if doc.status == "archived" then return answer.text(200, schema.to_json(ty, doc)) end
+    local used
+    used, err = in_use(db, doc._id)
+    if err then return nil, err end
+    if used then return nil, problem.err("invalid_state", "An execution that has not ended reads the dataset.") end
+    local was = doc.status
+    doc.status = "archived"
+    local ops = {
+      {op = "update", coll = coll, filter = {_id = doc._id, status = was, revision = doc.revision},
+        update = {set = {status = "archived"}, inc = {revision = 1}}, must_match = true},
+      storage.op{datasets = -1},
+      audit.entry(ctx.principal, "dataset.archive", "dataset", doc._id, {{pointer = "/status", from = was, to = "archived"}}, ctx.req),
+    }
+    local freed = {}
+    for _, t in ipairs(doc.tables) do
+      if not freed[t.sha256] then
+        freed[t.sha256] = true
+        ops[#ops + 1] = free(t.sha256)
+      end
+    end
+    local done
+    done, err = commit.run(ctx, db, ops, answer.text(200, schema.to_json(ty, doc)))
+    if done then
+      upload.clear(ctx.project, {{"or", {dataset_id = doc._id}, {{"_id", "prefix", "free:"}}}})
+      return done
+    end
+    if err.code ~= "conflict" or err.coll ~= coll then return nil, err end
   end
   return nil, problem.err("conflict")
 end

@@ -1,6 +1,7 @@
 -- The quotas of a project: what is used of them, and the refusal when one is used up. Each is
 -- enforced where its thing is made: running and queued in engine/queue.lua, requests in
--- http/rate.lua, datasets and storage in domain/dataset.lua.
+-- http/rate.lua, datasets in domain/dataset.lua, storage in
+-- domain/table_upload.lua.
 
 local answer = require "http.answer"
 local json = require "json"
@@ -40,13 +41,10 @@ function M.used(project)
   if not used.running then return nil, err end
   used.queued, err = db:count("kt_p_executions", {{"status", "in", {"queued", "delayed"}}})
   if not used.queued then return nil, err end
-  used.datasets, err = db:count("kt_p_datasets", {{"status", "ne", "archived"}})
-  if not used.datasets then return nil, err end
-  local rows
-  rows, err = db:group("kt_p_datasets", {filter = {}, keys = {source = "source"}, values = {bytes = {"sum", "bytes"}}})
-  if not rows then return nil, err end
-  used.storage_bytes = 0
-  for _, row in ipairs(rows) do used.storage_bytes = used.storage_bytes + row.bytes end
+  local usage
+  usage, err = db:find_one("kt_p_counters", {_id = "usage"})
+  if not usage then return nil, err or {code = "store_corrupt", message = db.name .. ": kt_p_counters has no usage"} end
+  used.datasets, used.storage_bytes = usage.datasets, usage.storage_bytes
   used.requests_per_minute = rate.used(project)
   return used
 end

@@ -2,6 +2,7 @@
 
 local given = require "lib.given"
 local json = require "json"
+local storage = require "domain.storage"
 local sweep = require "erp.sweep"
 local tables = require "domain.tables"
 
@@ -120,7 +121,7 @@ function M.sweep.run(call)
     return nil, err
   end
   local kept
-  kept, err = run.db:blob_put(result.report)
+  kept, err = storage.keep(run.db, result.report)
   if not kept then
     return nil, err
   end

@@ -11,6 +11,7 @@ local given = require "lib.given"
 local http_tool = require "door.http_tool"
 local json = require "json"
 local json_schema = require "lib.json_schema"
+local storage = require "domain.storage"
 local tools = require "domain.tool"
 local value = require "value"
 
@@ -71,7 +72,7 @@ local function shown(call, args)
     return args
   end
   local text = value.json(blob)
-  local kept, err = call.run.db:blob_put(text)
+  local kept, err = storage.keep(call.run.db, text)
   return kept and { blob = kept.sha256, bytes = #text }, err
 end
 
@@ -95,7 +96,7 @@ local function recorded(call, tool, answer)
     end
     return record
   end
-  local kept, err = call.run.db:blob_put(body)
+  local kept, err = storage.keep(call.run.db, body)
   if not kept then
     return nil, err
   end

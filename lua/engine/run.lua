@@ -11,6 +11,7 @@
 local clock = require "kt.clock"
 local crypto = require "kt.crypto"
 local door = require "door"
+local storage = require "domain.storage"
 local task = require "kt.task"
 local usage = require "engine.usage"
 local value = require "value"
@@ -197,7 +198,7 @@ local function encode_answer(self, call, result)
     return true, blob
   end
   local text = value.json(blob)
-  local kept, err = self.db:blob_put(text)
+  local kept, err = storage.keep(self.db, text)
   if not kept then
     return failed(err)
   end

@@ -1,14 +1,8 @@
 -- Datasets: made, filled table by table with streamed uploads, sealed.
 
-local config = require "kt.config"
-local crypto = require "kt.crypto"
 local dataset = require "domain.dataset"
-local file = require "kt.file"
-local ingest = require "kt.ingest"
-local json = require "json"
 local lists = require "domain.lists"
-local problem = require "http.problem"
-local task = require "kt.task"
+local table_upload = require "domain.table_upload"
 local T = require "http.types"
 
 local base = "/api/v1/projects/{project_id}/datasets"
@@ -16,65 +10,6 @@ local one = base .. "/{dataset_id}"
 local ty = dataset.types.dataset
 local params = {project_id = T.project_id, dataset_id = T.made_id("ds")}
 local table_params = {project_id = T.project_id, dataset_id = params.dataset_id, name = T.table_name}
-local formats = {["text/csv"] = "csv", ["application/x-ndjson"] = "ndjson"}
-
-local function encoding_of(ctx)
-  local encoding = (ctx.req.headers["content-encoding"] or "identity"):lower()
-  if encoding == "gzip" or encoding == "x-gzip" then return true end
-  if encoding == "identity" then return false end
-  return nil, problem.err("unsupported_media_type", "Content-Encoding must be gzip or identity.")
-end
-
--- The request's body into the sink. A broken upload leaves nothing.
-local function receive(ctx, sink)
-  while true do
-    local chunk, err = ctx.req:read()
-    if err then return nil, err end
-    if not chunk then return sink:finish() end
-    local ok
-    ok, err = sink:write(chunk)
-    if not ok then return nil, err end
-  end
-end
-
-local function put_table(ctx)
-  local gzip, err = encoding_of(ctx)
-  if gzip == nil then return nil, err end
-  local doc
-  -- Before the bytes come: a sealed dataset is not worth an upload.
-  doc, err = dataset.find_open(ctx)
-  if not doc then return nil, err end
-  local room
-  room, err = dataset.room(ctx.project)
-  if not room then return nil, err end
-  local dir = config.get("KONTOR_DATA_DIR") .. "/tmp"
-  local ok
-  ok, err = file.mkdir(dir)
-  if not ok and err.code ~= "already_exists" then return nil, err end
-  local path = ("%s/upload-%s"):format(dir, crypto.uuid7())
-  local sink
-  sink, err = ingest.open{format = formats[ctx.upload_media], gzip = gzip, path = path, max_bytes = room}
-  if not sink then return nil, err end
-  -- Also when the client goes away in the middle.
-  task.defer(function()
-    sink:abort()
-    os.remove(path)
-  end)
-  local info
-  info, err = receive(ctx, sink)
-  if not info then
-    if err.code == "body_too_large" then return nil, dataset.no_room() end
-    return nil, err
-  end
-  local blob
-  blob, err = ctx.project.db:blob_put{path = path}
-  if not blob then return nil, err end
-  return dataset.put_table(ctx, {
-    name = ctx.params.name, format = formats[ctx.upload_media], rows = info.rows, bytes = info.bytes,
-    sha256 = blob.sha256, columns = json.array(info.columns), duplicates = json.null, -- known when the rows are mapped
-    rejected = info.rejected, errors = json.array(info.errors),
-  })
-end
 
 local sample = "order_id,amount\n1,12.50\n"
 
@@ -98,10 +33,24 @@ return {
     summary = "Get a dataset", params = params, answers = {[200] = {type = ty}}, handler = dataset.get},
   {method = "PUT", path = one .. "/tables/{name}", operation_id = "putTable", role = "operator", tag = "datasets",
     summary = "Upload a table; again under the same name replaces it", params = table_params,
-    upload = {"text/csv", "application/x-ndjson"}, headers = {{"Content-Encoding", "gzip or identity"}},
+    upload = {"text/csv", "application/x-ndjson"}, headers = {{"Content-Encoding", "gzip or identity"},
+      {"Upload-Complete", "?1, or ?0 when more will come: the upload can be resumed"},
+      {"Upload-Offset", "where the bytes go on; absent: from the beginning"}, {"Upload-Length", "bytes of the whole"},
+      {"Content-Digest", "sha-256 of these bytes"}, {"Repr-Digest", "sha-256 of the whole, as it is encoded"}},
     upload_examples = {["text/csv"] = sample, ["application/x-ndjson"] = '{"order_id":"1","amount":"12.50"}\n'},
-    answers = {[200] = {type = dataset.types.table}}, handler = put_table},
+    answers = {[200] = {type = dataset.types.table}, [204] = {doc = "More is to come", headers = {"Upload-Offset", "Upload-Complete"}}},
+    handler = table_upload.put},
+  {method = "GET", path = one .. "/tables/{name}", operation_id = "getTable", role = "viewer", tag = "datasets",
+    summary = "Get a table, and how far its upload is", params = table_params,
+    answers = {[200] = {type = dataset.types.table, headers = {"Upload-Offset", "Upload-Complete"}},
+      [204] = {doc = "No table yet, but an upload", headers = {"Upload-Offset", "Upload-Complete"}}}, handler = table_upload.get},
+  {method = "DELETE", path = one .. "/tables/{name}", operation_id = "cancelUpload", role = "operator", tag = "datasets",
+    summary = "Give a resumable upload up", params = table_params, answers = {[204] = {doc = "Given up"}},
+    handler = table_upload.cancel},
   {method = "POST", path = one .. "/seal", operation_id = "sealDataset", role = "operator", tag = "datasets",
     summary = "Seal a dataset: it can be analysed and never changes again", params = params,
     body = T.object("SealDataset", {}), example = {}, answers = {[200] = {type = ty}}, handler = dataset.seal},
+  {method = "POST", path = one .. "/archive", operation_id = "archiveDataset", role = "operator", tag = "datasets",
+    summary = "Archive a dataset: its bytes are freed", params = params, body = T.object("ArchiveDataset", {}), example = {},
+    answers = {[200] = {type = ty}}, handler = dataset.archive},
 }

@@ -1,12 +1,14 @@
 /* Module kt.ingest: the sink of a streaming upload. Inflates, hashes, checks and writes on threads
  * of its own; memory is bounded by one line.
  *
- *   ingest.open{format="csv"|"ndjson", gzip=false, path=, max_bytes=0} -> sink   does not yield
+ *   ingest.open{format="csv"|"ndjson", gzip=false, path=, max_bytes=0} -> sink   does not yield;
+ *                                           without a path the bytes are only checked
  *   sink:write(chunk) -> true               yields
- *   sink:finish() -> {rows, bytes, sha256, columns={…}, rejected, errors={{line, column?, code,
- *                     message}, …} <= 100}  yields; the file is on disk then (fsync)
- *   sink:abort()                            removes the file unless finish succeeded; belongs into a
- *                                           task.defer: a cancelled task does not come back here
+ *   sink:feed(path) -> true                 yields; writes all of a file. Then sink:finish says
+ * also `fed`: sha256 of what is in the file sink:finish() -> {rows, bytes, sha256, columns={…},
+ * rejected, errors={{line, column?, code, message}, …} <= 100}  yields; the file is on disk then
+ * (fsync) sink:abort()                            removes the file unless finish succeeded; belongs
+ * into a task.defer: a cancelled task does not come back here
  *
  * Each answers nil, err on failure: data_rejected says why the table cannot be read (no header, a
  * column named twice, a line too long, gzip damaged), body_too_large over max_bytes, storage_full.
@@ -34,6 +36,7 @@ struct ingest_op {
     struct kt_job job;
     struct sink *sink;
     char *bytes; /* NULL: finish */
+    bool feed;   /* bytes is a path */
     size_t len;
     struct kt_ingest_result result;
     int rc;
@@ -53,8 +56,10 @@ static void sink_release(struct sink *s) {
 static void ingest_run(struct kt_job *job) {
     struct ingest_op *o = of_job(job);
     struct kt_error *err = &o->op.error;
-    o->rc = o->bytes != NULL ? kt_ingest_write(o->sink->in, o->bytes, o->len, err)
-                             : kt_ingest_finish(o->sink->in, &o->result, err);
+    struct kt_ingest *in = o->sink->in;
+    o->rc = o->feed            ? kt_ingest_feed(in, o->bytes, err)
+            : o->bytes != NULL ? kt_ingest_write(in, o->bytes, o->len, err)
+                               : kt_ingest_finish(in, &o->result, err);
 }
 
 static void push_number(lua_State *L, const char *name, long long v) {
@@ -72,6 +77,10 @@ static int push_result(lua_State *L, struct kt_op *op) {
     push_number(L, "rejected", errors->rejected);
     lua_pushstring(L, o->result.sha256);
     lua_setfield(L, -2, "sha256");
+    if (o->result.fed[0] != '\0') {
+        lua_pushstring(L, o->result.fed);
+        lua_setfield(L, -2, "fed");
+    }
     int n = kt_rows_columns(rows);
     lua_createtable(L, n, 0);
     for (int i = 0; i < n; i++) {
@@ -130,7 +139,6 @@ static int l_open(lua_State *L) {
     struct kt_error err;
     luaL_checktype(L, 1, LUA_TTABLE);
     const char *path = kt_opt_string(L, 1, "path", NULL);
-    luaL_argcheck(L, path != NULL && path[0] != '\0', 1, "path is missing");
     bool gzip = kt_opt_bool(L, 1, "gzip", false);
     double max = kt_opt_number(L, 1, "max_bytes", 0);
     luaL_argcheck(L, max >= 0 && max < 9007199254740992.0, 1, "max_bytes is out of range");
@@ -152,7 +160,7 @@ static int l_open(lua_State *L) {
     return s->in == NULL ? kt_push_error(L, &err) : 1;
 }
 
-static int start(lua_State *L, const char *bytes, size_t len) {
+static int start(lua_State *L, const char *bytes, size_t len, bool feed) {
     struct kt_error err;
     struct sink **held = luaL_checkudata(L, 1, SINK), *s = *held;
     if (s == NULL || s->in == NULL || s->failed || s->busy) {
@@ -169,11 +177,12 @@ static int start(lua_State *L, const char *bytes, size_t len) {
     o->job.run = ingest_run;
     o->job.done = ingest_done;
     o->len = len;
+    o->feed = feed;
     int rc = 0;
     if (bytes != NULL) {
         o->bytes = malloc(len + 1);
         if (o->bytes != NULL)
-            memcpy(o->bytes, bytes, len);
+            memcpy(o->bytes, bytes, len + 1);
         else
             rc = kt_fail(&err, KT_NO_MEMORY, "no memory");
     }
@@ -190,11 +199,17 @@ static int start(lua_State *L, const char *bytes, size_t len) {
 static int l_write(lua_State *L) {
     size_t len;
     const char *bytes = luaL_checklstring(L, 2, &len);
-    return start(L, bytes, len);
+    return start(L, bytes, len, false);
+}
+
+static int l_feed(lua_State *L) {
+    size_t len;
+    const char *path = luaL_checklstring(L, 2, &len);
+    return start(L, path, len, true);
 }
 
 static int l_finish(lua_State *L) {
-    return start(L, NULL, 0);
+    return start(L, NULL, 0, false);
 }
 
 static int l_abort(lua_State *L) {
@@ -206,8 +221,8 @@ static int l_abort(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {{"open", l_open}, {NULL, NULL}};
-static const luaL_Reg methods[] = {
-    {"write", l_write}, {"finish", l_finish}, {"abort", l_abort}, {"__gc", l_abort}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"write", l_write}, {"feed", l_feed},  {"finish", l_finish},
+                                   {"abort", l_abort}, {"__gc", l_abort}, {NULL, NULL}};
 
 int luaopen_kt_ingest(lua_State *L) {
     kt_class(L, SINK, methods);

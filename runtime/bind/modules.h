@@ -16,6 +16,7 @@
     X("kt.ingest", luaopen_kt_ingest)                                                              \
     X("kt.log", luaopen_kt_log)                                                                    \
     X("kt.metrics", luaopen_kt_metrics)                                                            \
+    X("kt.part", luaopen_kt_part)                                                                  \
     X("kt.proc", luaopen_kt_proc)                                                                  \
     X("kt.sandbox", luaopen_kt_sandbox)                                                            \
     X("kt.script", luaopen_kt_script)                                                              \

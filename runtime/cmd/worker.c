@@ -1,6 +1,7 @@
 /* `kontor worker`: a loop, a host VM, lua/app.lua; from ready to drained. lua/kt/worker.lua is its
  * Lua side. */
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 
 #include "bind/host.h"
@@ -39,7 +40,8 @@ static int run(struct kt_host *host, struct state *s, const char *home, struct k
     int status, rc;
     snprintf(slot, sizeof slot, "%d", s->life.slot);
     snprintf(seconds, sizeof seconds, "%d", s->life.admin_fd);
-    rc = kt_host_run(host, "return require('kt.worker').start(...)", "=worker", 4, args, &status, err);
+    rc = kt_host_run(host, "return require('kt.worker').start(...)", "=worker", 4, args, &status,
+                     err);
     if (rc != 0)
         return rc;
     kt_worker_ready(&s->life);
@@ -55,6 +57,9 @@ int kt_cmd_worker(void) {
     struct kt_error err;
     struct kt_host host;
     struct state s = {.life.on_drain = on_drain, .life.ud = &s};
+    /* Large buffers (chunks of blobs, 4 MiB) go back to the system at once. By itself glibc comes
+     * to keep them, in an arena of each thread. */
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
     const char *home = kt_home(&err);
     if (home == NULL || open_logs(&err) != 0) {
         kt_log(KT_ERROR, "worker.failed", "msg", err.message, NULL);

@@ -1,5 +1,12 @@
 /* Content-addressed bytes: chunks of at most KT_BLOB_CHUNK in kt_p_blobs, `_id` "hash:i". Chunk 0
- * is written last and says how many there are, so a blob is there whole or not at all. */
+ * is written last and says how many there are, so a blob is there whole or not at all.
+ *
+ * A database that has the document "usage" in kt_p_counters keeps account in the commit of chunk 0:
+ * storage_bytes grows by the blob's bytes and `added` by 1, and `removed` must be what it was
+ * before the first chunk was written. Who deletes chunks adds to `removed`, under the condition
+ * that `added` is what it was when he found them without use (lua/domain/storage.lua). So neither a
+ * blob that lacks a chunk nor a count that is wrong can come of a put and a deletion at the same
+ * time. */
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -10,6 +17,10 @@
 #include <unistd.h>
 
 #include "store/store.h"
+
+#define COUNTERS "kt_p_counters"
+#define USAGE "usage"
+#define ATTEMPTS 20
 
 /* Where the bytes of a put come from: memory, or a file read anew. */
 struct source {
@@ -65,16 +76,50 @@ static struct kt_commit *once(void *ud) {
     return commit;
 }
 
-static int put_chunk(struct kt_engine *e, struct kt_call *call, const struct kt_limit *limit,
-                     int64_t i, const char *data, size_t n, int64_t chunks, int64_t bytes) {
-    struct kt_write w = {.kind = KT_INSERT, .coll = KT_BLOB_COLL};
-    struct kt_commit commit = {.writes = &w, .count = 1}, *next = &commit;
+static int filter_int(struct kt_filter *f, const char *path, int64_t n, struct kt_error *err) {
+    bson_value_t v = {.value_type = BSON_TYPE_INT64, .value.v_int64 = n};
+    return kt_filter_add(f, path, strlen(path), KT_EQ, &v, err);
+}
+
+static int filter_text(struct kt_filter *f, const char *path, const char *text,
+                       struct kt_error *err) {
+    bson_value_t v = {.value_type = BSON_TYPE_UTF8};
+    v.value.v_utf8.str = (char *)(uintptr_t)text;
+    v.value.v_utf8.len = (uint32_t)strlen(text);
+    return kt_filter_add(f, path, strlen(path), KT_EQ, &v, err);
+}
+
+static int add_int(struct kt_update *u, const char *path, int64_t n, struct kt_error *err) {
+    bson_value_t v = {.value_type = BSON_TYPE_INT64, .value.v_int64 = n};
+    return kt_update_add(u, KT_INC, path, strlen(path), &v, err);
+}
+
+/* The account's `removed`; -1 when the database keeps none. */
+static int read_removed(struct kt_engine *e, struct kt_call *call, const struct kt_limit *limit,
+                        int64_t *removed) {
+    struct kt_read r = {.kind = KT_FIND, .coll = COUNTERS, .limit = 1};
+    bson_t doc;
+    bson_iter_t it;
+    *removed = -1;
+    r.limits.until_ns = limit->until_ns;
+    int rc = filter_text(&r.filter, "_id", USAGE, &call->error);
+    if (rc == 0)
+        rc = e->class->read(e, call->db, &r, &call->error);
+    if (rc == 0 && r.count > 0 && bson_init_static(&doc, (const uint8_t *)r.out.data, r.out.len)) {
+        *removed = 0;
+        if (bson_iter_init_find(&it, &doc, "removed"))
+            *removed = bson_iter_as_int64(&it);
+    }
+    kt_read_free(&r);
+    return rc;
+}
+
+static int add_chunk(struct kt_write *w, const char *hash, int64_t i, const char *data, size_t n,
+                     int64_t chunks, int64_t bytes, struct kt_error *err) {
     char id[96];
     bson_t doc;
-    int rc = kt_limit_check(limit, &call->error);
-    if (rc != 0)
-        return rc;
-    chunk_id(id, call->hash, i);
+    *w = (struct kt_write){.kind = KT_INSERT, .coll = KT_BLOB_COLL};
+    chunk_id(id, hash, i);
     bson_init(&doc);
     bson_append_utf8(&doc, "_id", 3, id, -1);
     if (i == 0) {
@@ -82,11 +127,30 @@ static int put_chunk(struct kt_engine *e, struct kt_call *call, const struct kt_
         bson_append_int64(&doc, "chunks", -1, chunks);
     }
     bson_append_binary(&doc, "data", 4, BSON_SUBTYPE_BINARY, (const uint8_t *)data, (uint32_t)n);
-    kt_buf_add(&w.docs, bson_get_data(&doc), doc.len);
+    kt_buf_add(&w->docs, bson_get_data(&doc), doc.len);
     bson_destroy(&doc);
-    if (w.docs.failed)
-        rc = kt_fail(&call->error, KT_NO_MEMORY, "no memory for a chunk");
-    else {
+    return w->docs.failed ? kt_fail(err, KT_NO_MEMORY, "no memory for a chunk") : 0;
+}
+
+/* Chunk i; with removed >= 0 (chunk 0) also the account: -KT_CONFLICT when chunks were deleted. */
+static int put_chunk(struct kt_engine *e, struct kt_call *call, const struct kt_limit *limit,
+                     int64_t i, const char *data, size_t n, int64_t chunks, int64_t bytes,
+                     int64_t removed) {
+    struct kt_write w[2] = {{.kind = KT_UPDATE, .coll = COUNTERS, .must_match = true}};
+    struct kt_commit commit = {.writes = removed >= 0 ? w : w + 1, .count = removed >= 0 ? 2 : 1};
+    struct kt_commit *next = &commit;
+    int rc = kt_limit_check(limit, &call->error);
+    if (rc == 0)
+        rc = add_chunk(&w[1], call->hash, i, data, n, chunks, bytes, &call->error);
+    if (rc == 0 && removed >= 0)
+        rc = filter_text(&w[0].filter, "_id", USAGE, &call->error);
+    if (rc == 0 && removed >= 0)
+        rc = filter_int(&w[0].filter, "removed", removed, &call->error);
+    if (rc == 0 && removed >= 0)
+        rc = add_int(&w[0].update, "storage_bytes", bytes, &call->error);
+    if (rc == 0 && removed >= 0)
+        rc = add_int(&w[0].update, "added", 1, &call->error);
+    if (rc == 0) {
         e->class->write(e, call->db, once, &next);
         rc = commit.rc;
         if (rc == -KT_ALREADY_EXISTS) /* another upload of the same bytes */
@@ -94,7 +158,8 @@ static int put_chunk(struct kt_engine *e, struct kt_call *call, const struct kt_
         else if (rc != 0)
             call->error = commit.error;
     }
-    kt_write_free(&w);
+    kt_write_free(&w[0]);
+    kt_write_free(&w[1]);
     return rc;
 }
 
@@ -102,17 +167,14 @@ static int put_chunk(struct kt_engine *e, struct kt_call *call, const struct kt_
 static int get_chunk(struct kt_engine *e, struct kt_call *call, const struct kt_limit *limit,
                      int64_t i, struct kt_buf *out, int64_t *chunks, int64_t *bytes) {
     struct kt_read r = {.kind = KT_FIND, .coll = KT_BLOB_COLL, .limit = 1};
-    bson_value_t id = {.value_type = BSON_TYPE_UTF8};
     char text[96];
     bson_t doc;
     bson_iter_t it;
     int rc;
     chunk_id(text, call->hash, i);
-    id.value.v_utf8.str = text;
-    id.value.v_utf8.len = (uint32_t)strlen(text);
     r.limits.until_ns = limit->until_ns;
     if ((rc = kt_limit_check(limit, &call->error)) == 0)
-        rc = kt_filter_add(&r.filter, "_id", 3, KT_EQ, &id, &call->error);
+        rc = filter_text(&r.filter, "_id", text, &call->error);
     if (rc == 0)
         rc = e->class->read(e, call->db, &r, &call->error);
     if (rc == 0 && r.count == 0)
@@ -159,7 +221,7 @@ static int pass(struct kt_engine *e, struct kt_call *call, const struct kt_limit
             if (i == 0)
                 *first_len = (size_t)n;
             else if (n > 0 && store)
-                rc = put_chunk(e, call, limit, i, to, (size_t)n, 0, 0);
+                rc = put_chunk(e, call, limit, i, to, (size_t)n, 0, 0, -1);
             i++;
             if (n < (ssize_t)KT_BLOB_CHUNK)
                 break;
@@ -193,13 +255,22 @@ int kt_blob_put(struct kt_engine *e, struct kt_call *call, const struct kt_limit
     rc = get_chunk(e, call, limit, 0, &there, NULL, NULL);
     if (rc != -KT_NOT_FOUND) /* there already, or an error */
         goto out;
-    /* A file may have changed between the passes: then nothing ever refers to its chunks. */
-    rc = pass(e, call, limit, &src, first, chunk, true, again, &bytes, &first_len);
-    if (rc == 0 && strcmp(again, call->hash) != 0)
-        rc = kt_fail(&call->error, KT_CONFLICT, "%s changed while it was stored", call->path);
-    if (rc == 0)
-        rc = put_chunk(e, call, limit, 0, first, first_len,
-                       (bytes + KT_BLOB_CHUNK - 1) / KT_BLOB_CHUNK, bytes);
+    for (int left = ATTEMPTS; left > 0; left--) {
+        int64_t removed;
+        if ((rc = read_removed(e, call, limit, &removed)) != 0)
+            break;
+        /* A file may have changed between the passes: then nothing ever refers to its chunks. */
+        rc = pass(e, call, limit, &src, first, chunk, true, again, &bytes, &first_len);
+        if (rc == 0 && strcmp(again, call->hash) != 0) {
+            rc = kt_fail(&call->error, KT_CONFLICT, "%s changed while it was stored", call->path);
+            break;
+        }
+        if (rc == 0)
+            rc = put_chunk(e, call, limit, 0, first, first_len,
+                           (bytes + KT_BLOB_CHUNK - 1) / KT_BLOB_CHUNK, bytes, removed);
+        if (rc != -KT_CONFLICT) /* else chunks were deleted meanwhile: perhaps some of these */
+            break;
+    }
 out:
     if (src.fd >= 0)
         close(src.fd);

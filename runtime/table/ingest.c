@@ -19,9 +19,10 @@ struct kt_ingest {
     bool gzip, z_open, z_between; /* between two members of a gzip file */
     bool z_any;                   /* some input came */
     int fd;
-    bool done;
+    bool done, feeding;
     char *path;
     long long bytes, max_bytes;
+    char fed[65];
     char out[65536];
 };
 
@@ -58,8 +59,8 @@ struct kt_ingest *kt_ingest_open(const char *path, enum kt_format format, bool g
     struct kt_row_sink sink = {on_column, on_row, in};
     in->rows = kt_rows_new(format, &sink, &in->errors);
     in->hash = EVP_MD_CTX_new();
-    in->path = strdup(path);
-    if (in->rows == NULL || in->hash == NULL || in->path == NULL ||
+    in->path = path != NULL ? strdup(path) : NULL;
+    if (in->rows == NULL || in->hash == NULL || (path != NULL && in->path == NULL) ||
         EVP_DigestInit_ex(in->hash, EVP_sha256(), NULL) != 1 ||
         (gzip && inflateInit2(&in->z, 16 + MAX_WBITS) != Z_OK)) {
         kt_fail(err, KT_NO_MEMORY, "out of memory");
@@ -67,6 +68,8 @@ struct kt_ingest *kt_ingest_open(const char *path, enum kt_format format, bool g
         return NULL;
     }
     in->z_open = gzip;
+    if (path == NULL)
+        return in;
     in->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (in->fd < 0) {
         kt_fail(err, kt_code_of_errno(errno), "%s: %s", path, strerror(errno));
@@ -85,7 +88,7 @@ static int decoded(struct kt_ingest *in, const char *data, size_t n, struct kt_e
                        in->max_bytes);
     }
     EVP_DigestUpdate(in->hash, data, n);
-    for (size_t at = 0; at < n;) {
+    for (size_t at = 0; at < n && in->fd >= 0;) {
         ssize_t w = write(in->fd, data + at, n - at);
         if (w < 0 && errno == EINTR)
             continue;
@@ -138,6 +141,48 @@ int kt_ingest_write(struct kt_ingest *in, const char *data, size_t n, struct kt_
     return n > 0 ? decoded(in, data, n, err) : 0;
 }
 
+static void hex(EVP_MD_CTX *hash, char out[65]) {
+    unsigned char md[32];
+    EVP_DigestFinal_ex(hash, md, NULL);
+    for (int i = 0; i < 32; i++) {
+        out[2 * i] = "0123456789abcdef"[md[i] >> 4];
+        out[2 * i + 1] = "0123456789abcdef"[md[i] & 15];
+    }
+    out[64] = 0;
+}
+
+int kt_ingest_feed(struct kt_ingest *in, const char *path, struct kt_error *err) {
+    const size_t size = 1 << 18;
+    char *piece = malloc(size);
+    EVP_MD_CTX *hash = in->gzip ? EVP_MD_CTX_new() : NULL; /* else it is that of the data */
+    int fd = -1, rc = 0;
+    if (piece == NULL ||
+        (in->gzip && (hash == NULL || EVP_DigestInit_ex(hash, EVP_sha256(), NULL) != 1)))
+        rc = kt_fail(err, KT_NO_MEMORY, "out of memory");
+    else if ((fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) < 0)
+        rc = kt_fail(err, kt_code_of_errno(errno), "%s: %s", path, strerror(errno));
+    while (rc == 0) {
+        ssize_t n = read(fd, piece, size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            rc = kt_fail(err, kt_code_of_errno(errno), "%s: %s", path, strerror(errno));
+        if (n <= 0)
+            break;
+        if (hash != NULL)
+            EVP_DigestUpdate(hash, piece, (size_t)n);
+        rc = kt_ingest_write(in, piece, (size_t)n, err);
+    }
+    if (rc == 0 && hash != NULL)
+        hex(hash, in->fed);
+    in->feeding = true;
+    if (fd >= 0)
+        close(fd);
+    EVP_MD_CTX_free(hash);
+    free(piece);
+    return rc;
+}
+
 int kt_ingest_finish(struct kt_ingest *in, struct kt_ingest_result *out, struct kt_error *err) {
     if (in->gzip && !in->z_between) {
         return kt_fail(err, KT_DATA_REJECTED, "the gzip data %s",
@@ -146,16 +191,13 @@ int kt_ingest_finish(struct kt_ingest *in, struct kt_ingest_result *out, struct 
     int rc = kt_rows_finish(in->rows, err);
     if (rc < 0)
         return rc;
-    unsigned char md[32];
-    EVP_DigestFinal_ex(in->hash, md, NULL);
-    for (int i = 0; i < 32; i++) {
-        out->sha256[2 * i] = "0123456789abcdef"[md[i] >> 4];
-        out->sha256[2 * i + 1] = "0123456789abcdef"[md[i] & 15];
-    }
-    out->sha256[64] = 0;
+    hex(in->hash, out->sha256);
+    out->fed[0] = 0;
+    if (in->feeding)
+        memcpy(out->fed, in->gzip ? in->fed : out->sha256, sizeof out->fed);
     out->rows = kt_rows_count(in->rows);
     out->bytes = in->bytes;
-    if (fsync(in->fd) < 0) {
+    if (in->fd >= 0 && fsync(in->fd) < 0) {
         return kt_fail(err, kt_code_of_errno(errno), "upload: %s", strerror(errno));
     }
     in->done = true;

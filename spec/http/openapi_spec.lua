@@ -19,6 +19,7 @@ local roles = {
   createDataset = "operator", listDatasets = "viewer", getDataset = "viewer", putTable = "operator", sealDataset = "operator",
   createTool = "author", listTools = "viewer", getTool = "viewer", updateTool = "author",
   listToolVersions = "viewer", getToolVersion = "viewer",
+  getTable = "viewer", cancelUpload = "operator", archiveDataset = "operator",
   pushScript = "author",
   createApiKey = "admin", listApiKeys = "admin", getApiKey = "admin", revokeApiKey = "admin",
   createProjectApiKey = "admin", listProjectApiKeys = "admin", getProjectApiKey = "admin", revokeProjectApiKey = "admin",

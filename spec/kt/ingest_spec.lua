@@ -82,7 +82,21 @@ describe("kt.ingest", function()
     local sink, err = ingest.open { format = "csv", path = dir .. "/none/t" }
     assert.same({ nil, "not_found" }, { sink, err.code })
     assert.has_error(function() ingest.open { format = "xml", path = dir .. "/t" } end)
-    assert.has_error(function() ingest.open { format = "csv" } end)
+  end)
+
+  it("reads a whole file, and keeps none when it has no path", function()
+    for name, bytes in pairs { plain = csv, packed = gz } do
+      assert(file.write(dir .. "/" .. name, bytes))
+      local sink = assert(ingest.open { format = "csv", gzip = name == "packed" })
+      assert(sink:feed(dir .. "/" .. name))
+      local info = assert(sink:finish())
+      assert.same({ 2, crypto.sha256(csv), crypto.sha256(bytes) }, { info.rows, info.sha256, info.fed })
+      sink:abort()
+    end
+    assert.same(2, #file.list(dir))
+    local sink = assert(ingest.open { format = "csv" })
+    assert.equal("not_found", select(2, sink:feed(dir .. "/none")).code)
+    sink:abort()
   end)
 
   it("takes no more after an end, an error or an abort", function()

@@ -142,12 +142,12 @@ def test_a_client_that_goes_away_leaves_nothing(api, dataset, service):
         s.sendall(f"PUT {BASE}/{dataset}/tables/half.csv HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
                   f"Content-Length: 1000000\r\n\r\na,b\n1,2\n".encode())
         time.sleep(0.3)
-    tmp = service.data / "tmp"
+    tmp = service.data / "uploads" / PROJECT
     for _ in range(100):
-        if not tmp.exists() or not list(tmp.glob("upload-*")):
+        if not tmp.exists() or not list(tmp.glob("put-*")):
             break
         time.sleep(0.1)
-    assert not list(tmp.glob("upload-*"))
+    assert not list(tmp.glob("put-*"))
     assert api.ok("GET", f"{BASE}/{dataset}")["tables"] == []
 
 

@@ -75,7 +75,7 @@ def test_every_example_can_be_sent_after_setup(api, document):
             "path": "lib%2Fexample.lua", "tool_id": "ticket-search"}
     prompts = api.ok("GET", "/api/v1/master/system-prompts")["data"]
     made["prompt_id"] = prompts[0]["prompt_id"]
-    order = {"createDataset": 0, "putTable": 1, "sealDataset": 2, "createExecution": 3, "cancelExecution": 4}
+    order = {"createDataset": 0, "putTable": 1, "sealDataset": 2, "createExecution": 3, "cancelExecution": 4, "archiveDataset": 5}
     todo = [o for o in operations(document) if o[0] in ("POST", "PUT")]
     for method, path, operation in sorted(todo, key=lambda o: order.get(o[2]["operationId"], -1)):
         name = operation["operationId"]
@@ -113,6 +113,8 @@ def test_reads_answer_as_declared(api, document):
     made["key_id"] = api.ok("POST", f"/api/v1/projects/{DEFAULT}/api-keys", {"name": "k", "role": "viewer"})["key_id"]
     api.ok("POST", "/api/v1/master/tools", {"tool_id": "read-it", "name": "Read", "description": "Reads.", "kind": "http",
                                             "http": {"method": "GET", "url": "https://tickets.example/"}}, want=(201,))
+    made["name"] = "invoice.csv"
+    assert api.upload(DEFAULT, dataset["dataset_id"], made["name"], b"invoice_id\n1\n").status == 200
     for method, path, operation in operations(document):
         if method != "GET" or operation["operationId"] == "followExecution":
             continue
