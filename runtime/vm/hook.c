@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <lauxlib.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +13,16 @@
 
 #include "core/log.h"
 
-#define TICK_NS 2000000    /* of this thread's CPU time */
-#define SLICE_TICKS 2      /* the kernel counts CPU time by its own ticks: 4 to 8 ms at 250 Hz */
-#define QUICK_NS 1000000   /* ticks by the clock besides, while scripts use up their slices */
-#define EXACT_COUNT 1000   /* hook interval of an exactly counted run */
-#define BLOCKED_TICKS 25   /* in a place where Lua cannot yield: then the run has to go */
+#define TICK_NS 2000000  /* of this thread's CPU time */
+#define SLICE_TICKS 2    /* the kernel counts CPU time by its own ticks: 4 to 8 ms at 250 Hz */
+#define QUICK_NS 1000000 /* ticks by the clock besides, while scripts use up their slices */
+#define QUICK_TICKS 2    /* arm at the second: 1 to 2 ms */
+#define QUICK_DEPTH 8    /* not where a slice's end has to pass more coroutines: that costs more */
+#define EXACT_COUNT 1000 /* hook interval of an exactly counted run */
+#define BLOCKED_TICKS 25 /* in a place where Lua cannot yield: then the run has to go */
 #define BLOCKED_COUNT 1000 /* until the next try where Lua cannot yield */
+
+enum { BY_CPU, QUICK }; /* what a tick is of */
 
 #ifndef sigev_notify_thread_id /* glibc has the field, not always the name */
 #define sigev_notify_thread_id _sigev_un._tid
@@ -28,7 +33,8 @@
 static struct {
     struct kt_vm *vm;
     struct kt_task *task;
-    volatile sig_atomic_t armable, ticks, armed;
+    volatile sig_atomic_t armable, ticks, quick_ticks, armed;
+    int quick_due;     /* quick ticks of a slice */
     int count;         /* of the hook that is armed */
     bool abandoned;    /* a parked run was given up for its memory */
     bool collect;      /* memory pressure: collect at the next instruction */
@@ -46,15 +52,32 @@ static void arm(int count) {
     lua_sethook(now.vm->L, on_hook, LUA_MASKCOUNT, count);
 }
 
-static void on_tick(int sig) {
+static bool slice_is_over(void) {
+    return now.ticks >= SLICE_TICKS || now.quick_ticks >= now.quick_due;
+}
+
+static void on_tick(int sig, siginfo_t *info, void *context) {
     (void)sig;
+    (void)context;
     if (!now.armable)
         return;
-    if (++now.ticks >= SLICE_TICKS && !now.armed) {
+    if (info->si_value.sival_int == QUICK)
+        now.quick_ticks++;
+    else
+        now.ticks++;
+    if (slice_is_over() && !now.armed) {
         now.armable = 0;
         arm(1);
         now.armable = 1;
     }
+}
+
+/* A timer that makes the loop's thread tick. */
+static int new_timer(clockid_t clock, int kind, timer_t *timer) {
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMIN + 5};
+    event.sigev_value.sival_int = kind;
+    event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+    return timer_create(clock, &event, timer);
 }
 
 /* Ticks of the CPU time of this thread: none while the loop sleeps. */
@@ -63,15 +86,12 @@ static void start_ticks(void) {
     if (started)
         return;
     started = true;
-    int sig = SIGRTMIN + 5;
-    struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
-    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = sig};
-    event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+    struct sigaction action = {.sa_sigaction = on_tick, .sa_flags = SA_RESTART | SA_SIGINFO};
     struct itimerspec every = {{0, TICK_NS}, {0, TICK_NS}};
     timer_t timer;
     sigemptyset(&action.sa_mask);
-    if (sigaction(sig, &action, NULL) != 0 ||
-        timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer) != 0 ||
+    if (sigaction(SIGRTMIN + 5, &action, NULL) != 0 ||
+        new_timer(CLOCK_THREAD_CPUTIME_ID, BY_CPU, &timer) != 0 ||
         timer_settime(timer, 0, &every, NULL) != 0) {
         /* Without it a script could stop the worker: better no worker. */
         kt_log(KT_ERROR, "vm.no_timer", "msg", strerror(errno), NULL);
@@ -86,13 +106,9 @@ void kt_hook_quick(bool on) {
     struct itimerspec every = {{0, on ? QUICK_NS : 0}, {0, on ? QUICK_NS : 0}};
     if (on == is_on)
         return;
-    if (!there) {
-        struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMIN + 5};
-        event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
-        if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0)
-            return; /* slices stay as long as they are */
-        there = true;
-    }
+    if (!there && new_timer(CLOCK_MONOTONIC, QUICK, &timer) != 0)
+        return; /* slices stay as long as they are */
+    there = true;
     if (timer_settime(timer, 0, &every, NULL) == 0)
         is_on = on;
 }
@@ -189,7 +205,7 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
     judge(task);
 
     bool over = task->verdict.code != KT_OK;
-    if (!over && now.ticks < SLICE_TICKS && slice_every == 0) { /* a collection, or counting */
+    if (!over && !slice_is_over() && slice_every == 0) { /* a collection, or counting */
         now.armable = 0;
         if (exact(task)) {
             arm(EXACT_COUNT);
@@ -235,7 +251,9 @@ void kt_hook_enter(struct kt_task *task) {
     now.vm = vm;
     now.task = task;
     now.collect = false;
-    now.ticks = 0;
+    now.ticks = now.quick_ticks = 0;
+    now.quick_due = task->passed > QUICK_DEPTH ? INT_MAX : QUICK_TICKS;
+    task->passed = 0;
     now.armed = 0;
     now.used_mark = vm->used;
     now.cpu_mark = cpu_ns();
@@ -296,5 +314,6 @@ bool kt_hook_take_inner(lua_State *L) {
     if (task == NULL || task->inner_slices == 0)
         return false;
     task->inner_slices--;
+    task->passed++;
     return true;
 }

@@ -58,6 +58,7 @@ void kt_run_queue_free(uv_loop_t *loop) {
         if (q->loop != loop)
             continue;
         *at = q->next;
+        kt_hook_quick(false);
         uv_close((uv_handle_t *)&q->check, queue_closed);
         uv_close((uv_handle_t *)&q->idle, queue_closed);
         return;

@@ -42,6 +42,7 @@ struct kt_task {
     bool started, cancelled, expired, killed;
     bool sliced;             /* hook.c: this yield was a slice's end, not a wait */
     int inner_slices;        /* hook.c: such yields of coroutines inside, not yet passed on */
+    int passed;              /* hook.c: coroutines that the last slice's end went out of */
     uint64_t spent, limit;   /* hook.c: instructions; limit set by who made the task */
     uint64_t cpu;            /* hook.c: ns of CPU time */
     int64_t bytes;           /* hook.c: how much the state has grown while it ran */
