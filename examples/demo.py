@@ -118,6 +118,11 @@ def money(amount):
     return f"{decimal.Decimal(amount):,}"  # with the decimals of its currency
 
 
+def plain(text):
+    """Text out of the data: it must not move the cursor."""
+    return "".join(c if not (ord(c) < 32 or 127 <= ord(c) < 160) else f"\\x{ord(c):02X}" for c in text)
+
+
 def print_report(report):
     currency = report["report_currency"]
     print(f"\nExceptions at {report['as_of']}, amounts in {currency}\n")
@@ -136,8 +141,8 @@ def print_report(report):
         finding = findings[top["rule_id"], top["finding_key"]]
         impact = finding["impact"]
         print(f"{n:>3}. {finding['severity']:<9}{money(impact['amount']):>14} {impact['currency']} {impact['kind']:<13}"
-              f"{finding['rule_id']} {finding['finding_key']}")
-        print(f"     {finding['explanation']}")
+              f"{finding['rule_id']} {plain(finding['finding_key'])}")
+        print(f"     {plain(finding['explanation'])}")
 
     left_out = [c for c in report["data"]["coverage"] if c["status"] != "ok"]
     if left_out:

@@ -117,6 +117,8 @@ return function(args)
   if not rule_deadline or rule_deadline <= 0 or rule_deadline > 86400 then
     return fail(2, "--rule-deadline is a number of seconds, at most 86400")
   end
+  local rules = split(values.rules)
+  if rules and not rules[1] then return fail(2, "--rules names no rule") end
   local params, problem
   params, problem = read_params(values.param)
   if not params then return fail(2, problem) end
@@ -135,7 +137,7 @@ return function(args)
   if not bundle then return fail(1, scripts .. ": " .. tostring(err.message)) end
 
   local result
-  result, err = sweep.run { bundle = bundle, mapping = values.mapping or "identity", rules = split(values.rules), params = params,
+  result, err = sweep.run { bundle = bundle, mapping = values.mapping or "identity", rules = rules, params = params,
     as_of = values["as-of"], extract_date = extract_date, tables = tables, previous = previous,
     rule_deadline = rule_deadline }
   if not result then

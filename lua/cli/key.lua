@@ -3,6 +3,7 @@ local admin = require "lib.admin"
 local json = require "json"
 local offline = require "domain.offline"
 local options = require "lib.options"
+local printable = require "lib.printable"
 
 local verbs = {
   { "create", {
@@ -19,10 +20,16 @@ local verbs = {
   { "revoke", { usage = "kontor key revoke KEY_ID", arguments = { { "KEY_ID", "as kontor key list shows it" } }, options = {} } },
 }
 
+-- What the fields of the document are called on the command line.
+local option_of = { name = "--name", role = "--role", projects = "--project", expires_at = "--expires" }
+
 local function say(err)
-  io.stderr:write("kontor key: ", err.message or err.code, "\n")
-  for _, e in ipairs(err.errors or {}) do
-    if #err.errors > 1 then io.stderr:write("  ", e.pointer or e.parameter or "", ": ", e.message, "\n") end
+  local faults = err.errors or {}
+  if not faults[1] then
+    io.stderr:write("kontor key: ", err.message or err.code, "\n")
+  end
+  for _, e in ipairs(faults) do
+    io.stderr:write("kontor key: ", option_of[(e.pointer or ""):match("^/([%a_]+)")] or "the request", ": ", e.message, "\n")
   end
   return 1
 end
@@ -40,15 +47,11 @@ local function by_store(method, path, body)
       local checked
       ctx.body, checked = require("http.schema").check(api_key.types.key, body, "create", { principal = ctx.principal })
       if #checked.errors > 0 then
-        return nil, { code = "validation_failed", errors = checked.errors,
-          message = checked.errors[1].pointer:sub(2) .. ": " .. checked.errors[1].message }
+        return nil, { code = "validation_failed", errors = checked.errors }
       end
     end
     local result, err = handler(ctx)
-    if not result then
-      if err.errors and not err.message then err.message = err.errors[1].message end
-      return nil, err
-    end
+    if not result then return nil, err end
     return result.body and json.decode(result.body) or {}
   end)
 end
@@ -86,7 +89,7 @@ function run.list()
   for _, key in ipairs(rows) do
     io.stdout:write(format:format(key.key_id, key.role, table.concat(key.projects, ","),
       key.expires_at ~= json.null and key.expires_at:sub(1, 19) .. "Z" or "never",
-      key.last_used_day ~= json.null and key.last_used_day or "never", key.name))
+      key.last_used_day ~= json.null and key.last_used_day or "never", (printable.text(key.name))))
   end
   if #rows == 0 then io.stderr:write("kontor key: there is no key\n") end
   return 0

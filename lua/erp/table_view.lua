@@ -1,6 +1,7 @@
 --- A report as text that a controller can read: by category and severity with impact, the ten worst explained, what was not
 -- evaluated and why, what was wrong with the data.
 local json = require "json"
+local printable = require "lib.printable"
 local report = require "erp.report"
 
 local M = {}
@@ -131,7 +132,10 @@ end
 ---@return string
 function M.render(result)
   local lines = {}
-  local function add(format, ...) lines[#lines + 1] = (select("#", ...) > 0 and string.format(format, ...) or format):gsub("%s+$", "") end
+  local function add(format, ...)
+    local line = select("#", ...) > 0 and string.format(format, ...) or format
+    lines[#lines + 1] = printable.text((line:gsub("%s+$", "")))
+  end
   local body = result.body
   local function count(n, what) return n == 1 and "1 " .. what or M.money(tostring(n)) .. " " .. what .. "s" end
   add("Exceptions at %s: %s over %s of %s (mapping %s)", result.as_of or "no key date", count(#result.rules, "rule"),

@@ -24,7 +24,8 @@ local M = {}
 ---@param spec lib.CommandLine
 ---@return string
 function M.help(spec)
-  local lines = { "usage: " .. spec.usage, "" }
+  local lines = { "usage: " .. spec.usage }
+  if #spec.options + #(spec.arguments or {}) > 0 then lines[2] = "" end
   for _, argument in ipairs(spec.arguments or {}) do
     lines[#lines + 1] = string.format("  %-26s %s", argument[1], argument[2])
   end

@@ -148,6 +148,11 @@ describe("the table", function()
     assert.matches("invoice.csv: 2 duplicate rows removed", text)
   end)
 
+  it("does not let a cell of the data write to the terminal", function()
+    local text = view { rule("PRO-001", { finding("PRO-001", "47\27[2J", "high", "1.00", { explanation = "vendor V\nAll  0\194\155m" }) }) }
+    assert.is_truthy(text:find("47\\x1B[2J: vendor V\\x0AAll  0\\x9Bm\n", 1, true))
+  end)
+
   it("groups thousands", function()
     assert.equal("-1,234,567.80", table_view.money "-1234567.80")
     assert.equal("999", table_view.money "999")

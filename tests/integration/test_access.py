@@ -302,6 +302,19 @@ def test_every_change_has_its_audit_entry(world, routes):
     assert not {name: request for name, request in before.items() if request not in seen}
 
 
+def test_the_command_names_its_options_and_lists_names_as_they_are(world):
+    def key(*args):
+        return subprocess.run([KONTOR, "key", *args], env=world.service.env, cwd=world.service.tmp, capture_output=True, text=True)
+
+    wrong = key("create", "--name", "x", "--role", "king", "--project", "A/B", "--expires", "soon")
+    assert wrong.returncode == 1 and not wrong.stdout
+    assert [line.split(": ")[:2] for line in wrong.stderr.splitlines()] == [
+        ["kontor key", option] for option in ("--role", "--project", "--expires")]
+    assert "--expires: is in the past" in key("create", "--name", "x", "--role", "viewer", "--expires", "2020-01-01").stderr
+    world.made("root", "/api/v1/master/api-keys", {"name": "a\nkey_0\x1b[31m", "role": "viewer", "projects": ["mine"]})
+    assert [line for line in key("list").stdout.splitlines() if line.endswith("  a\\x0Akey_0\\x1B[31m")]
+
+
 def test_no_secret_is_stored_or_logged(world):
     data = b"".join(p.read_bytes() for p in world.service.data.glob("*.db*"))
     text = data + world.service.text().encode() + b"".join(p.read_bytes() for p in (world.service.tmp / "logs").glob("*.log"))

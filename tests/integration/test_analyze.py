@@ -214,6 +214,7 @@ def test_rules_parameters_and_key_date(company):
 
 @pytest.mark.parametrize("args, named", [
     (["--rules", "PRO-999"], "PRO-999"),
+    (["--rules", ","], "--rules names no rule"),
     (["--param", "PRO-001.limit=3"], 'kontor analyze: PRO-001 has no parameter "limit"'),
     (["--param", "XYZ-001.limit=3"], "XYZ-001"),
     (["--param", "PRO-001.one_time_limit=many"], "one_time_limit"),
