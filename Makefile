@@ -4,7 +4,7 @@ export KONTOR := $(CURDIR)/$(BUILD)/kontor
 CMAKE_FLAGS ?=
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: all bench build deps demo run test test-asan test-peers fuzz storm lint format install clean
+.PHONY: all bench build deps demo run test test-asan test-peers fuzz soak storm lint format install clean
 all: build
 
 deps:
@@ -44,6 +44,11 @@ fuzz:
 storm: build
 	@tools/deps.sh test
 	@tests/run storm
+
+# A steady mixed load for SOAK_SECONDS=1800: memory and descriptors stay flat.
+soak: build
+	@tools/deps.sh test
+	@tests/run soak
 
 # Kontor beside its peers in one run; writes docs/performance.md. T=NAME runs one part.
 bench: build

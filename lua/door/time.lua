@@ -21,14 +21,15 @@ local function seconds_of(call)
 end
 
 --- time.sleep(seconds): counted from the run's logical time, so that a run that is rebuilt from its
---- journal wakes when it would have.
+--- journal wakes when it would have; but never longer than its seconds by the machine's clock, which may
+--- have been set back since.
 M.sleep = { class = "effect" }
 
 ---@param call door.Call
 ---@return integer? ms UTC
 function M.sleep.wake_at(call)
   local seconds = seconds_of(call)
-  return seconds and math.ceil(call.now + seconds * 1000)
+  return seconds and math.ceil(math.min(call.now, clock.now()) + seconds * 1000)
 end
 
 ---@param call door.Call
@@ -37,13 +38,12 @@ function M.sleep.run(call)
   if not seconds then
     return nil, bad
   end
-  local left = M.sleep.wake_at(call) - clock.now()
-  while left > 0 do
-    local ok, err = task.sleep(left / 1000)
+  local left = (M.sleep.wake_at(call) - clock.now()) / 1000
+  if left > 0 then
+    local ok, err = task.sleep(left)
     if not ok then
       return nil, err
     end
-    left = M.sleep.wake_at(call) - clock.now()
   end
   return nil
 end

@@ -143,7 +143,8 @@ function M.finish(o, ended)
   while writer.busy do
     writer.busy:wait()
   end
-  local now = clock.now()
+  -- Not before anything of the run, should the clock have been set back.
+  local now = math.max(clock.now(), o.run and o.run.now or 0)
   local numbers = metrics_of(doc, o.run, now, found)
   local error_doc = ended.error and M.error_doc(ended.error) or nil
   if not writer.lost then

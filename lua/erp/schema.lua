@@ -128,7 +128,10 @@ local defaults = {
   ["goods_receipt.kind"] = "receipt", ["invoice.kind"] = "invoice",
   ["stock.special"] = "own", ["stock.stock_type"] = "unrestricted", ["stock_move.special"] = "own",
   ["stock_count.special"] = "own",
+  -- The place of a movement or a count is the key of a stock, and reads as that one does.
+  ["stock_move.sloc"] = "", ["stock_move.batch"] = "", ["stock_count.sloc"] = "", ["stock_count.batch"] = "",
   ["po_line.over_tol"] = "0", ["po_line.under_tol"] = "0", ["sales_line.under_tol"] = "0",
+  ["production_order.plan_scrap_pct"] = "0",
 }
 
 -- Columns that name the same things under different names.

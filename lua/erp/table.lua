@@ -66,10 +66,11 @@
 --       groups:of()        the table that was grouped, with column `group#` (number of the group, from 0)
 --   tab:sort{"date", "-gross", "po_id"}    by value, text bytewise, NULL last; "-" = descending; stable
 --   tab:derive(name, op, …)        tab with one more column:
---       "coalesce", colA, colB (a sum and a number of a row go together)     · "sub", colA, colB (same type; NULL when either is) · "add", A, B
+--       "coalesce", colA, colB (a sum and a number of a row go together)     · "sub", colA, colB (same type, sums too; NULL when either is) · "add", A, B
 --       "times", col, colB | Decimal   exact product (128 bit): limits that are a percentage are tested as
 --                                  column against column, a*100 > b*pct
 --       "plus", col, n             days or integer
+--       "days", colA, colB         days from date B to date A, an integer
 --       "norm", col                text in upper case, letters and digits only, leading zeros off ("" -> NULL)
 --       "iso_week", col            Monday of the date's week (date)
 --       "text", col, function(text) -> text | nil       called once a distinct value
@@ -91,6 +92,8 @@
 --   tab:trailing_mean{by = {"vendor_id"}, order = {"date","po_id"}, value = "price", other = "po_id", last = 5, least = 3, as = "mean"}
 --                          within each key, in order: mean (scale 6) of `value` over the last rows before this
 --                          one that have another `other`; NULL when there are fewer than `least`
+--   tab:running{by = {"material_id"}, order = {"posting_date"}, qty = "qty", as = "balance"}
+--                          within each key (NULL = NULL), in order: sum of qty up to and with the row
 --   tab:windows{by = {"vendor_id"}, order = {"date","po_id"}, date = "date", days = 7, sum = "value", least = "limit",
 --               each = {cond, …}, as = "window"}
 --                          within each key, in order: windows of two rows or more, up to `days` after the

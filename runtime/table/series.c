@@ -135,6 +135,37 @@ void kt_k_serve(int64_t *filled, int32_t *last, int64_t *late, const int32_t *st
     }
 }
 
+int32_t kt_k_running(kt_i128 *out, const int32_t *start, const int32_t *members, int32_t groups,
+                     const kt_i128 *v) {
+    for (int32_t g = 0; g < groups; g++) {
+        kt_i128 sum = 0;
+        for (int32_t k = start[g]; k < start[g + 1]; k++) {
+            int32_t m = members[k];
+            if (v[m] != KT_NULL128 && __builtin_add_overflow(sum, v[m], &sum))
+                return -1;
+            out[m] = sum;
+        }
+    }
+    return 0;
+}
+
+int32_t kt_k_add128(kt_i128 *out, const kt_i128 *a, const kt_i128 *b, int32_t sign, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = KT_NULL128;
+        if (a[i] == KT_NULL128 || b[i] == KT_NULL128)
+            continue;
+        if (sign < 0 ? __builtin_sub_overflow(a[i], b[i], &out[i])
+                     : __builtin_add_overflow(a[i], b[i], &out[i]))
+            return -1;
+    }
+    return 0;
+}
+
+void kt_k_days(int64_t *out, const int32_t *a, const int32_t *b, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        out[i] = a[i] == KT_NULL32 || b[i] == KT_NULL32 ? KT_NULL64 : (int64_t)a[i] - b[i];
+}
+
 static bool value_at(const void *v, int32_t width, int64_t row, kt_i128 *out) {
     if (width == 16) {
         *out = ((const kt_i128 *)v)[row];

@@ -43,6 +43,17 @@ void kt_k_serve(int64_t *filled, int32_t *last, int64_t *late, const int32_t *st
                 const int32_t *members, int32_t groups, const int64_t *qty, const int32_t *limit,
                 const int32_t *other, const struct kt_k_supply *supply);
 
+/* out[m] = sum of v over the members up to and with m; a NULL counts as 0. -1 when a sum does not
+ * fit. */
+int32_t kt_k_running(kt_i128 *out, const int32_t *start, const int32_t *members, int32_t groups,
+                     const kt_i128 *v);
+
+/* out = a + sign * b of one scale; NULL when either is. -1 when one does not fit. */
+int32_t kt_k_add128(kt_i128 *out, const kt_i128 *a, const kt_i128 *b, int32_t sign, int64_t n);
+
+/* out = a - b in days; NULL when either is. */
+void kt_k_days(int64_t *out, const int32_t *a, const int32_t *b, int64_t n);
+
 /* out = a / b, rounded half away from zero to `scale` digits; NULL when either is, or b is 0. -1
  * when one does not fit. */
 int32_t kt_k_quotient(int64_t *out, const void *a, int32_t width_a, int32_t scale_a, const void *b,

@@ -167,11 +167,13 @@ describe("the demo company", function()
     end
     for _, reason in ipairs { "IMT-007.exact", "IMT-007.no_reference", "INV-001.stock_out", "PRD-005.overload", "FIN-008.tax",
       "OFU-004.late", "PRO-002.cert", "PRO-002.rating", "PRO-002.source_list", "PRO-002.self_approval", "PRO-005.rejected",
-      "PRO-005.unapproved", "PRO-005.late", "PRO-005.over_limit", "PRO-006.split", "PRO-009.price_over", "PRO-001.unknown", "PRO-001.deleted", "PRO-001.blocked", "PRO-001.current_status", "PRO-001.not_approved", "PRO-001.role", "PRO-001.one_time" } do
+      "INV-002.reorder", "INV-002.safety", "INV-007.negative", "PRD-003.rejected", "PRD-003.defect_rate", "PRD-004.scrap", "PRD-006.bottleneck",
+      "PRD-007.late", "PRD-007.overdue", "PRO-005.unapproved", "PRO-005.late", "PRO-005.over_limit", "PRO-006.split", "PRO-009.price_over", "PRO-001.unknown", "PRO-001.deleted", "PRO-001.blocked", "PRO-001.current_status", "PRO-001.not_approved", "PRO-001.role", "PRO-001.one_time" } do
       assert.is_true(reasons[reason], reason)
     end
     for _, trap in ipairs { "reversed_member", "at_capacity", "smallest_stock", "one_time_at_limit", "instalments",
-      "reverse_charge", "late_return", "certificate_not_mandatory", "receipt_reversed", "one_unit_below_together", "other_currency_equal" } do
+      "reverse_charge", "late_return", "certificate_not_mandatory", "receipt_reversed", "at_reorder_point", "stock_out", "rest_of_rounding",
+      "two_per_cent", "at_the_limit", "two_weeks_of_four", "due_today", "one_unit_below_together", "other_currency_equal" } do
       assert.is_true(traps[trap], trap)
     end
     assert.is_true(result.planted >= 20 and result.decoys >= 3 * 20)

@@ -295,6 +295,8 @@ describe("PRO-006", function()
     assert.equal("1 split high 12000.00", keys(find { order("1", "01", "6000"), order("2", "08", "6000") }))
     assert.equal("", keys(find { order("1", "01", "6000"), order("2", "09", "6000") }))
     assert.equal("1 split high 12000.00", keys(find({ order("1", "01", "6000"), order("2", "09", "6000") }, { window_days = 8 })))
+    assert.equal("", keys(find({ order("1", "01", "6000"), order("2", "02", "6000") }, { window_days = 0 })))
+    assert.equal("1 split high 12000.00", keys(find({ order("1", "01", "6000"), order("2", "29", "6000") }, { window_days = json.null })))
     assert.equal("2 split high 15000.00", keys(find { order("1", "01", "6000"), order("2", "09", "6000"), order("3", "10", "9000") }))
     assert.equal("1 split high 12000.00; 3 split high 12000.00", keys(find { order("4", "10", "6000"), order("3", "09", "6000"),
       order("2", "08", "6000"), order("1", "01", "6000") }))

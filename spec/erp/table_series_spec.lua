@@ -47,6 +47,38 @@ describe("erp.table in order", function()
     assert.equal("~ ~ ~ ~ ~ ~ ~", texts(t.purchase_order:with("p", t.contract, { "vendor_id" }, valid), "p.price"))
   end)
 
+  it("runs a balance within each key", function()
+    local function move(id, day, qty, batch)
+      return { move_id = id, line = "1", material_id = "M", batch = batch, posting_date = "2014-01-" .. day, qty = qty }
+    end
+    local t = set { stock_move = { move("1", "03", "5"), move("2", "01", "-2.5"), move("3", "02", "1", "B"), move("4", "02"), move("5", "04", "-5") } }
+    local spec = { by = { "material_id", "batch" }, order = { "posting_date" }, qty = "qty", as = "balance" }
+    assert.equal("2.5 -2.5 1 -2.5 -2.5", texts(t.stock_move:running(spec), "balance"))
+    spec.order = { "-posting_date" }
+    assert.equal("0 -2.5 1 0 -5", texts(t.stock_move:running(spec), "balance"))
+    local below = t.stock_move:running(spec):where { { "balance", "lt", T.decimal "-2.5" } }
+    assert.equal("5", texts(below, "move_id"))
+    assert.has_error(function() t.stock_move:running { by = { "batch" }, order = { "line" }, qty = "line", as = "x" } end)
+  end)
+
+  it("adds sums and numbers of rows", function()
+    local t = set { stock = { { material_id = "A", plant_id = "P", sloc = "1", qty = "5" }, { material_id = "A", plant_id = "P", sloc = "2", qty = "-7" },
+      { material_id = "B", plant_id = "P", qty = "1" } },
+      material_plant = { { material_id = "A", plant_id = "P", safety_stock = "3" }, { material_id = "B", plant_id = "P" } } }
+    local sums = t.stock:group({ "material_id", "plant_id" }, { qty = { "sum", "qty" } }):with("plan", t.material_plant, { "material_id", "plant_id" })
+    assert.equal("1 ~", texts(sums:derive("x", "add", "qty", "plan.safety_stock"), "x"))
+    assert.equal("5 ~", texts(sums:derive("x", "sub", "plan.safety_stock", "qty"), "x"))
+    assert.equal("-4 2", texts(sums:derive("x", "add", "qty", "qty"), "x"))
+    assert.has_error(function() sums:derive("x", "add", "material_id", "plant_id") end)
+  end)
+
+  it("counts days between dates", function()
+    local t = set { purchase_order = { { po_id = "1", order_date = "2014-03-01", created_date = "2014-02-27" },
+      { po_id = "2", order_date = "2014-02-27", created_date = "2014-03-01" }, { po_id = "3", order_date = "2014-02-27" } } }
+    assert.equal("2 -2 ~", texts(t.purchase_order:derive("age", "days", "order_date", "created_date"), "age"))
+    assert.has_error(function() t.purchase_order:derive("age", "days", "order_date", "net_value") end)
+  end)
+
   it("takes the mean of the last rows of others", function()
     local rows = {}
     for i, po in ipairs { "a", "a", "b", "c", "d" } do

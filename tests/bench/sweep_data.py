@@ -118,19 +118,20 @@ TABLES = {
     "material_plant": """
         select 'M' || lpad((i // 3)::varchar, 7, '0') material_id, 'P' || i % 3 plant_id,
           case when u(i, 71) < 500000 then 0 else u(i, 72) % 100 end::decimal(18, 3) reorder_point,
-          (10 + u(i, 73) % 50000)::decimal(18, 4) / 100 unit_cost, 1 price_unit, 'USD' currency,
+          case when u(i, 76) < 300000 then 0 else u(i, 77) % 400 end::decimal(18, 3) safety_stock, u(i, 78) % 60 lead_time_days,
+          (10 + u(i, 73) % 50000)::decimal(18, 4) / 100 unit_cost, 1 price_unit, 'USD' currency, case when u(i, 79) < 100000 then 1 else 0 end neg_allowed,
           case when u(i, 74) < 30000 then date '2014-01-01' + (u(i, 75) % 500)::int end phase_out
         from range($n // 5 * 3) t(i)""",
-    # Five rows a material and plant: three storage places, quality, consignment; one in 200 is empty.
+    # Five rows a material and plant: three storage places, quality, consignment; one in 200 is empty, one row in a thousand negative.
     "stock": """
         select 'M' || lpad((i // 15)::varchar, 7, '0') material_id, 'P' || (i // 5) % 3 plant_id, 'S' || least(i % 5, 3) sloc,
           case when i % 5 = 4 then 'vendor_consign' when u(i // 5, 80) < 1000 then 'sales_order' else 'own' end special,
           case when i % 5 = 3 then 'quality' else 'unrestricted' end stock_type,
-          case when u(i // 5, 81) < 5000 and i % 5 < 3 then 0 else u(i, 82) % 400 end::decimal(18, 3) qty
+          case when u(i // 5, 81) < 5000 and i % 5 < 3 then 0 when u(i, 83) < 1000 then -1 - (u(i, 84) % 20) else u(i, 82) % 400 end::decimal(18, 3) qty
         from range($n) t(i)""",
     "stock_move": """
         select 'MV' || lpad(i::varchar, 8, '0') move_id, '1' line, 'M' || lpad((u(i, 91) % greatest($n // 15, 1))::varchar, 7, '0') material_id,
-          'P' || u(i, 92) % 3 plant_id, date '2013-10-01' + (u(i, 93) % 365)::int posting_date,
+          'P' || u(i, 92) % 3 plant_id, 'S' || u(i, 97) % 4 sloc, date '2013-10-01' + (u(i, 93) % 365)::int posting_date,
           case u(i, 94) % 6 when 0 then 'receipt' when 1 then 'issue_sales' when 2 then 'issue_prod' when 3 then 'scrap' when 4 then 'transfer' else 'issue_sales' end move_class,
           ((1 + u(i, 95) % 50) * case when u(i, 94) % 6 in (0, 4) then 1 when u(i, 96) < 20000 then 1 else -1 end)::decimal(18, 3) qty
         from range($n) t(i)""",
@@ -157,16 +158,24 @@ TABLES = {
           case when u(i, 134) < 10000 then 1 else 0 end cancelled, case when u(i, 136) < 10000 then 1 else 0 end is_return from lines where u(i, 130) < 800000
         union all
         select 'E' || lpad(i::varchar, 8, '0'), '1', order_id, line, (qty / 4)::decimal(18, 3), day - (u(i, 138) % 5)::int + case when u(i, 139) < 20000 then 9 else 0 end, 0, 0 from lines where u(i, 137) < 100000""",
+    # One in three is for a sales order, over the material of its first line.
     "production_order": """
-        select 'MO' || lpad(i::varchar, 8, '0') order_id, 'P' || u(i, 141) % 3 plant_id,
-          case u(i, 142) % 4 when 0 then 'created' when 1 then 'released' when 2 then 'delivered' else 'closed' end status from range($n // 4) t(i)""",
+        select 'MO' || lpad(i::varchar, 8, '0') order_id, 'P' || u(case when sold then 2 * i else i end, case when sold then 112 else 141 end) % 3 plant_id,
+          'M' || lpad((u(case when sold then 2 * i else i end, 111) % greatest($n // 15, 1))::varchar, 7, '0') material_id,
+          case when sold then 'SO' || lpad(i::varchar, 8, '0') end sales_order_id, (1 + u(i, 145) % 40)::decimal(18, 3) qty,
+          case u(i, 142) % 4 when 0 then 'created' when 1 then 'released' when 2 then 'delivered' else 'closed' end status,
+          case when u(i, 142) % 4 < 2 then date '2014-09-20' + (u(i, 146) % 300)::int else date '2014-06-01' + (u(i, 146) % 120)::int end finish_plan,
+          case when u(i, 142) % 4 >= 2 then least(date '2014-09-30', date '2014-06-01' + (u(i, 146) % 120)::int + case when u(i, 147) < 50000 then u(i, 148) % 30 else 0 end::int) end finish_actual,
+          case when u(i, 149) < 500000 then 0 else u(i, 149) % 5 end::decimal(18, 2) plan_scrap_pct, (u(i, 145) % 40)::decimal(18, 3) yield_qty,
+          case when u(i, 150) < 30000 then u(i, 150) % 7 else 0 end::decimal(18, 3) scrap_qty
+        from (select i, u(i, 144) < 300000 sold from range($n // 4) t(i))""",
     "prod_component": """
         select 'MO' || lpad((i // 4)::varchar, 8, '0') order_id, (i % 4)::varchar item, 'M' || lpad((u(i, 151) % greatest($n // 15, 1))::varchar, 7, '0') material_id,
           'P' || u(i, 152) % 3 plant_id, date '2014-06-01' + (u(i, 153) % 180)::int need_date, (1 + u(i, 154) % 80)::decimal(18, 3) req_qty,
           (u(i, 155) % 80)::decimal(18, 3) issued_qty, case when u(i, 156) < 300000 then 1 else 0 end final_issue, case when u(i, 157) < 20000 then 1 else 0 end phantom
         from range($n) t(i)""",
     "work_center": """
-        select 'W' || lpad(i::varchar, 3, '0') work_center_id, 'P' || i % 3 plant_id, case when i = 7 then 0 else 620 + u(i, 161) % 400 end::decimal(18, 3) hours_per_week,
+        select 'W' || lpad(i::varchar, 3, '0') work_center_id, 'P' || i % 3 plant_id, case when i = 7 then 0 else (620 + u(i, 161) % 400) * $n // 1000 / 1000 end::decimal(18, 3) hours_per_week,
           case when i % 4 = 0 then 'CAL' end calendar_id, (20 + u(i, 162) % 80)::decimal(18, 4) cost_rate from range(200) t(i)""",
     "calendar_day": """
         select 'CAL' calendar_id, date '2012-01-02' + i::int as "date", case when i % 7 >= 5 or u(i, 163) < 30000 then 0 else 1 end working from range(1100) t(i)""",
@@ -174,7 +183,19 @@ TABLES = {
         select 'MO' || lpad((i // 4)::varchar, 8, '0') order_id, (10 * (1 + i % 4))::varchar op, 'W' || lpad((u(i, 171) % 200)::varchar, 3, '0') work_center_id,
           date '2011-12-01' + (u(i, 172) % 1030)::int start_actual,
           case when u(i, 173) < 990000 then date '2011-12-01' + (u(i, 172) % 1030)::int + (u(i, 174) % 21)::int end finish_actual,
-          (1 + u(i, 175) % 300)::decimal(18, 1) / 10 actual_hours, case when u(i, 173) < 990000 then 1 else 0 end done from range($n) t(i)""",
+          (1 + u(i, 175) % 300)::decimal(18, 1) / 10 actual_hours, case when u(i, 173) < 990000 then 1 else 0 end done,
+          date '2011-12-01' + (u(i, 172) % 1030)::int - (u(i, 176) % 4)::int start_plan, date '2011-12-01' + (u(i, 172) % 1030)::int + (u(i, 177) % 30)::int finish_plan
+        from range($n) t(i)""",
+    # Two in three are of receipts, with the order's line behind them.
+    "inspection_lot": """
+        select 'L' || lpad(i::varchar, 8, '0') lot_id, case when i % 3 = 0 then 'production' else 'receipt' end origin,
+          'M' || lpad((u(i, 181) % greatest($n // 15, 1))::varchar, 7, '0') material_id, 'P' || u(i, 182) % 3 plant_id,
+          'PO' || lpad((i * 7907 % $n)::varchar, 8, '0') ref_doc, '10' ref_line, (10 + u(i, 183) % 200)::decimal(18, 3) lot_qty,
+          case when u(i, 184) < 300000 then 10 + u(i, 183) % 200 when u(i, 184) < 600000 then 5 end::decimal(18, 3) inspected_qty,
+          case when u(i, 185) < 6000 then u(i, 186) % 10 when u(i, 185) < 900000 then 0 end::decimal(18, 3) defect_qty,
+          case when u(i, 187) < 2000 then 'R' when u(i, 187) < 900000 then 'A' end decision,
+          case when u(i, 187) < 900000 then date '2014-01-03' + (u(i, 188) % 275)::int end decision_date, date '2014-01-01' + (u(i, 188) % 275)::int created_date
+        from range($n) t(i)""",
 }
 
 

@@ -13,11 +13,12 @@ M, P = "decimal(19, 4)", "decimal(19, 6)"
 TYPES = {
     "hours_per_week": M, "actual_hours": M, "cost_rate": P, "unit_cost": P, "price": P, "qty": M, "net_value": M, "gross": M,
     "amount": M, "reorder_point": M, "req_qty": M, "issued_qty": M, "base_doc": M, "tax_doc": M, "min_amount": M,
-    "approver_limit": M, "rate": P,
+    "approver_limit": M, "rate": P, "safety_stock": M, "plan_scrap_pct": P, "yield_qty": M, "scrap_qty": M, "lot_qty": M,
+    "inspected_qty": M, "defect_qty": M,
 }
 
 # Parameters of the run that the SQL is written for.
-PARAMS = {"PRD-005.mode": "history"}
+PARAMS = {"PRD-005.mode": "history", "PRD-006.mode": "history", "PRD-006.util_pct": "60"}
 
 SEVERITY = """case when abs(impact) >= 100000 then 3 when abs(impact) >= 10000 then 2 when abs(impact) >= 1000 then 1 else 0 end"""
 

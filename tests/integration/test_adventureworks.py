@@ -7,6 +7,7 @@ from analysis import SEVERITY, adventureworks, band, cents, coverage, findings, 
 STATUS = {
     "IMT-007": [],
     "OFU-004": [],
+    "PRD-003": ["rejected"],
     "PRO-001": ["deleted", "blocked", "not_approved", "role", "one_time"],
     "PRO-002": ["cert", "source_list", "self_approval"],
     "PRO-005": ["late", "over_limit"],

@@ -45,7 +45,7 @@ static const char chunk[] =
     /* exactly counted: nothing runs on by more than one call of a C helper is charged */
     "  local steps = play(500000) check(steps <= 500000 + 200000, 'spent ' .. steps) "
     "play(20000000) "
-    "else play(4000000000) end";
+    "else play(40000000000) end";
 
 static void hostile_scripts_end(void **state) {
     glob_t files;

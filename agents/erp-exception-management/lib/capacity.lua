@@ -16,19 +16,41 @@ end
 ---   forward: planned hours of operations that are not done, of orders that are not finished
 ---@param t table
 ---@param p table mode, spread
+---@param first integer? Monday of the first week wanted (nil: all weeks)
+---@param last integer? Monday of the last one
 ---@return erp.Table
-function M.load(t, p)
+function M.load(t, p, first, last)
   local D, even = t.as_of, p.spread == "even"
-  if p.mode == "history" then
-    return t.prod_operation:as_loaded():where { { "start_actual", "le", D } }:need { "actual_hours" }
-      :spread { start = "start_actual", finish = "finish_actual", amount = "actual_hours", until_ = D, even = even }
-      :where { { "week", "lt", D - 6 } }
+  -- Operations that touch the weeks wanted, and of their parts those in these weeks.
+  local function touching(tab, start, finish)
+    if not first then return tab end
+    return tab:where { { start, "le", last + 6 }, { "any", { finish, "null" }, { finish, "ge", first }, { start, "ge", first } } }
   end
-  return t.prod_operation:without { { "done", "eq", true } }
+  local function inside(parts) return first and parts:where { { "week", "ge", first }, { "week", "le", last } } or parts end
+
+  if p.mode == "history" then
+    local begun = t.prod_operation:as_loaded():where { { "start_actual", "le", D } }
+    return inside(touching(begun, "start_actual", "finish_actual"):need { "actual_hours" }
+      :spread { start = "start_actual", finish = "finish_actual", amount = "actual_hours", until_ = D, even = even }
+      :where { { "week", "lt", D - 6 } })
+  end
+  return inside(touching(t.prod_operation:without { { "done", "eq", true } }, "start_plan", "finish_plan")
     :with("order", t.production_order, { "order_id" })
     :without { { "order.status", "in", { "confirmed", "delivered", "teco", "closed", "cancelled" } } }
     :need { "plan_hours", "start_plan" }
-    :spread { start = "start_plan", finish = "finish_plan", amount = "plan_hours", until_ = D, even = even }
+    :spread { start = "start_plan", finish = "finish_plan", amount = "plan_hours", until_ = D, even = even })
+end
+
+--- Working days of calendars by week: calendar_id, week (its Monday), working.
+---@param t table
+---@param first integer? Monday of the first week wanted (nil: all weeks)
+---@param last integer? Monday of the last one
+---@return erp.Table
+function M.working_days(t, first, last)
+  local days = t.calendar_day
+  if first then days = days:where { { "date", "ge", first }, { "date", "le", last + 6 } } end
+  return days:derive("week", "iso_week", "date")
+    :group({ "calendar_id", "week" }, { working = { "count", where = { { "working", "eq", true } } } })
 end
 
 --- Load by work center and week: columns work_center_id, week, hours, operations, center.*, and
@@ -38,8 +60,7 @@ end
 ---@param load erp.Table
 ---@return erp.Table
 function M.weeks(t, load)
-  local days = t.calendar_day:derive("week", "iso_week", "date")
-    :group({ "calendar_id", "week" }, { working = { "count", where = { { "working", "eq", true } } } })
+  local days = M.working_days(t)
   return load:group({ "work_center_id", "week" }, { hours = { "sum", "part" }, operations = { "count" } })
     :with("center", t.work_center, { "work_center_id" })
     :need { "center.hours_per_week" }

@@ -1,9 +1,6 @@
 -- Nothing is left of a material that is needed (erp-rules.md, INV-001).
 local demand = require "demand"
-
--- Stock that belongs to one customer, project or order does not serve others: a material that has no
--- other stock is made to order.
-local DEDICATED = { "special", "in", { "customer", "project", "sales_order" } }
+local stockout = require "stockout"
 
 rule {
   id = "INV-001",
@@ -21,30 +18,11 @@ rule {
 
   run = function(t, p, emit)
     local D, PART = t.as_of, demand.PART
-    local mine = { "special", "in", p.count_consignment and { "own", "vendor_consign" } or { "own" } }
-    local function kind(stock_type) return { "sum", "qty", where = { mine, { "stock_type", "eq", stock_type } } } end
-
-    local parts = t.stock:need { "qty" }:without { DEDICATED }
-      :group(PART, { available = kind "unrestricted", quality = kind "quality", blocked = kind "blocked", transit = kind "transit",
-        consigned = { "sum", "qty", where = { { "special", "eq", "vendor_consign" }, { "stock_type", "eq", "unrestricted" } } } })
-      :with("plan", t.material_plant, PART)
-      :without { { "plan.phase_out", "le", D } }
+    local function kind(stock_type) return { "sum", "qty", where = { stockout.mine(p), { "stock_type", "eq", stock_type } } } end
+    local parts = stockout.parts(t, p, { quality = kind "quality", blocked = kind "blocked", transit = kind "transit",
+      consigned = { "sum", "qty", where = { { "special", "eq", "vendor_consign" }, { "stock_type", "eq", "unrestricted" } } } })
     t.population(parts:count())
-
-    local empty = parts:where { { "available", "le", 0 } }
-    local horizon, look_back = p.horizon_days and D + p.horizon_days, p.look_back_days and D - p.look_back_days
-    local sales, components = demand.sales(t, empty, horizon), demand.components(t, empty, horizon)
-    local used = demand.consumption(t, empty, look_back)
-    local sales_of = sales:group(demand.OF_LINE, { qty = { "sum", "base_open" }, first = { "min", "need_date" } })
-    local components_of = components:group(PART, { qty = { "sum", "open" }, first = { "min", "need_date" } })
-
-    local out = empty
-      :with("sales", sales_of, PART)
-      :with("components", components_of, PART)
-      :with("used", used:group(PART, { qty = { "sum", "qty" } }), PART)
-      :where { { "any",
-        { "sales.qty", "gt", 0 }, { "components.qty", "gt", 0 },
-        { "plan.reorder_point", "gt", 0 }, { "used.qty", "lt", 0 } } }
+    local out, sales = stockout.find(t, p, parts)
 
     -- For the rows that are left: the value of what was ordered, and what comes next.
     local value, lost = {}, {}

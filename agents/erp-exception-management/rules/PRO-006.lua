@@ -2,6 +2,7 @@
 local approval = require "approval"
 local purchasing = require "purchasing"
 
+local FOREVER = 1000000 -- days
 local KEYS = { vendor = "vendor_id", created_by = "created_by", purch_group = "purch_group", material_group = "material_group" }
 
 rule {
@@ -60,7 +61,8 @@ rule {
       orders = orders:derive("share", "times", "value_cc", 100):derive("near", "times", "limit", p.near_pct)
       each[2] = { "share", "ge", { "near" } }
     end
-    local windows = orders:windows { by = by, order = { "order_date", "po_id" }, date = "order_date", days = p.window_days,
+    local days = math.max(0, p.window_days or FOREVER)
+    local windows = orders:windows { by = by, order = { "order_date", "po_id" }, date = "order_date", days = days,
       sum = "value_cc", least = "limit", each = each, as = "window" }
       :where { { "window", "notnull" } }
       :group({ "window" }, { total = { "sum", "value_cc" }, count = { "count" }, last = { "max", "order_date" } })

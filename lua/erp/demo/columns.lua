@@ -15,7 +15,7 @@ local columns = {
   contract = "contract_id line vendor_id kind valid_from valid_to target_qty currency material_id price price_unit uom deleted",
   customer = "customer_id name credit_account_id credit_limit currency on_hold hold_from segment",
   material = "material_id type base_uom group abc procurement batch_managed valuated first_receipt",
-  material_plant = "material_id plant_id safety_stock reorder_point max_stock lead_time_days unit_cost price_unit currency phase_out",
+  material_plant = "material_id plant_id safety_stock reorder_point max_stock lead_time_days unit_cost price_unit currency phase_out neg_allowed",
   purchase_order = "po_id company_id vendor_id doc_type created_date created_by order_date currency fx_rate approval approved_date approved_by net_value purch_group sent sent_date deleted",
   po_line = "po_id line material_id plant_id qty uom price price_unit price_uom net_value tax_code item_cat gr_required ir_expected " ..
     "over_tol under_tol delivered_flag invoiced_flag is_return free est_price contract_id contract_line deleted",
@@ -34,6 +34,7 @@ local columns = {
   prod_component = "order_id item material_id plant_id need_date req_qty issued_qty final_issue deleted bulk phantom",
   prod_operation = "order_id op work_center_id start_plan finish_plan start_actual finish_actual plan_hours actual_hours yield_qty scrap_qty done",
   work_center = "work_center_id plant_id calendar_id hours_per_week cost_rate",
+  inspection_lot = "lot_id origin material_id plant_id ref_doc ref_line lot_qty inspected_qty defect_qty decision decision_date created_date",
   labels = "rule_id finding_key must reason severity impact_amount impact_currency case_id primary trap",
 }
 

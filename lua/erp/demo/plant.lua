@@ -19,6 +19,12 @@ local planters = {
   require "erp.demo.rules.pro_005",
   require "erp.demo.rules.pro_006",
   require "erp.demo.rules.pro_009",
+  require "erp.demo.rules.inv_002",
+  require "erp.demo.rules.inv_007",
+  require "erp.demo.rules.prd_003",
+  require "erp.demo.rules.prd_004",
+  require "erp.demo.rules.prd_006",
+  require "erp.demo.rules.prd_007",
 }
 
 -- Cents around the limits of the severity bands.
@@ -62,10 +68,12 @@ end
 
 ---@class erp.demo.Planted
 ---@field key string finding_key
----@field reason string?
+---@field reason string? nil: it must not fire
 ---@field impact integer? smallest unit
 ---@field currency string?
 ---@field severity { step: integer?, floor: string?, level: string? }?
+---@field rule string? of a further finding: another rule that fires (co-firing), or must not with `trap`
+---@field trap string? of a further finding: it must not fire, whatever the case does
 ---@field more erp.demo.Planted[]? further findings of the same case
 
 --- Whether cases of a rule can be planted.
@@ -89,29 +97,29 @@ function M.write(world, out, opts)
     if not opts.rules or opts.rules[planter.id] then
       local stream = random.stream(opts.seed, 100 + index)
       local no = 0
-      local function case(name, fn, fires)
+      local function case(name, fn)
         no = no + 1
         local c = setmetatable({ no = no, D = world.D, out = out, world = world, stream = stream,
           company = base.companies[(no + floor(no / 3)) % 3 + 1] }, Case)
         local planted = fn(c)
         local id = format("%s-%05d", planter.id, no)
         for i, p in ipairs { planted, unpack(planted.more or {}) } do
-          local sev = p.severity or {}
-          labels[#labels + 1] = { rule_id = planter.id, finding_key = p.key, must = fires and "fire" or "must_not",
-            reason = fires and p.reason or "", severity = fires and severity(p.impact, p.currency, sev) or "",
-            impact_amount = fires and base.money(p.impact, p.currency) or "", impact_currency = fires and p.currency or "",
-            case_id = id, primary = i == 1 and 1 or 0, trap = fires and "" or name }
+          local sev, fire = p.severity or {}, p.reason ~= nil
+          labels[#labels + 1] = { rule_id = p.rule or planter.id, finding_key = p.key, must = fire and "fire" or "must_not",
+            reason = fire and p.reason or "", severity = fire and severity(p.impact, p.currency, sev) or "",
+            impact_amount = fire and base.money(p.impact, p.currency) or "", impact_currency = fire and p.currency or "",
+            case_id = id, primary = i == 1 and 1 or 0, trap = fire and "" or p.trap or name }
         end
       end
       if opts.per_million > 0 then
         local count = math.max(5, #planter.cases, floor(planter.population(world) * opts.per_million / 1000000))
         for i = 0, count - 1 do
           local kind = planter.cases[i % #planter.cases + 1]
-          case(kind[1], kind[2], true)
+          case(kind[1], kind[2])
         end
         for i = 0, math.max(#planter.decoys, count * opts.decoys_per_case) - 1 do
           local kind = planter.decoys[i % #planter.decoys + 1]
-          case(kind[1], kind[2], false)
+          case(kind[1], kind[2])
         end
       end
     end

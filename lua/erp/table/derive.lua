@@ -45,16 +45,21 @@ function derive.coalesce(f, a, b)
   return K.made(x.t, w, x.scale, x.dict, f.n, p)
 end
 
-local function add64(sign)
+local function add(sign)
   return function(f, a, b)
     local x, y = two(f, a, b)
-    if x.w ~= 8 or y.w ~= 8 then error("add and sub are for numbers of a row", 3) end
+    if not x.scale then error("add and sub are of numbers", 3) end
+    if x.w == 16 or y.w == 16 then -- a sum takes part
+      local p = F.alloc(16, f.n)
+      if C.kt_k_add128(p, wide(x), wide(y), sign, f.n) ~= 0 then error("a number is too large", 3) end
+      return K.made("dec", 16, x.scale, nil, f.n, p)
+    end
     local p = F.alloc(8, f.n)
     if C.kt_k_add64(p, K.data(x), K.data(y), sign, f.n) ~= 0 then error("a number is too large", 3) end
     return K.made(x.t, 8, x.scale, nil, f.n, p)
   end
 end
-derive.add, derive.sub = add64(1), add64(-1)
+derive.add, derive.sub = add(1), add(-1)
 
 --- b: a column's name, or a Decimal or integer.
 function derive.times(f, a, b)
@@ -75,6 +80,14 @@ function derive.plus(f, a, days)
   local p = F.alloc(4, f.n)
   C.kt_k_plus32(p, K.data(x), f.n, days)
   return K.made("date", 4, nil, nil, f.n, p)
+end
+
+function derive.days(f, a, b)
+  local x, y = K.get(f, a, 3), K.get(f, b, 3)
+  if x.t ~= "date" or y.t ~= "date" then error("days are between dates", 3) end
+  local p = F.alloc(8, f.n)
+  C.kt_k_days(p, K.data(x), K.data(y), f.n)
+  return K.made("int", 8, 0, nil, f.n, p)
 end
 
 function derive.iso_week(f, a)

@@ -122,6 +122,9 @@ int32_t kt_k_windows(int32_t *out, const int32_t *start, const int32_t *members,
 struct kt_k_supply { const int32_t *start, *members; const int64_t *qty; const int32_t *date; };
 void kt_k_serve(int64_t *filled, int32_t *last, int64_t *late, const int32_t *start, const int32_t *members,
   int32_t groups, const int64_t *qty, const int32_t *limit, const int32_t *other, const struct kt_k_supply *supply);
+int32_t kt_k_running(kt_wide *out, const int32_t *start, const int32_t *members, int32_t groups, const kt_wide *v);
+int32_t kt_k_add128(kt_wide *out, const kt_wide *a, const kt_wide *b, int32_t sign, int64_t n);
+void kt_k_days(int64_t *out, const int32_t *a, const int32_t *b, int64_t n);
 int32_t kt_k_quotient(int64_t *out, const void *a, int32_t width_a, int32_t scale_a, const void *b, int32_t width_b,
   int32_t scale_b, int32_t scale, int64_t n);
 int32_t kt_k_unit_price(int64_t *out, const int64_t *price, const int64_t *unit, const int32_t *ids, const int64_t *num,

@@ -64,6 +64,17 @@ function methods.windows(t, spec)
   return V.new(f, nil, v.n, v.run)
 end
 
+function methods.running(t, spec)
+  local v = of(t)
+  local f = V.dense(v)
+  local value = column_of(f, spec.qty, "dec")
+  local gr, start, members = in_order(f, v.n, spec.by, spec.order, false)
+  local out = F.alloc(16, v.n)
+  if C.kt_k_running(out, start, members, gr.count, wide(value)) ~= 0 then error("running: a sum is too large", 2) end
+  f.cols[spec.as] = K.made("dec", 16, value.scale, nil, v.n, out, spec.as)
+  return V.new(f, nil, v.n, v.run)
+end
+
 function methods.serve(t, supply, spec)
   local v, s = of(t), of(supply, 2)
   local f, sf = V.dense(v), V.dense(s)

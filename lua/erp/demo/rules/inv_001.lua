@@ -1,33 +1,14 @@
 --- INV-001 Stock-out: a reserved material in one plant a case.
 local base = require "erp.demo.base"
 local calendar = require "erp.calendar"
+local part = require "erp.demo.part"
 local date, money, format = calendar.text, base.money, string.format
 
 local function material_id(c) return format("M9%06d", c.no) end
 
-local function material(c, fields)
-  local id = material_id(c)
-  c.out.material:row { material_id = id, type = "ROH", base_uom = "EA", group = "G99", abc = "C", procurement = "buy",
-    batch_managed = 0, valuated = 1, first_receipt = date(c.D - 500) }
-  local row = { material_id = id, plant_id = c.company.plant, safety_stock = 0, reorder_point = 0, lead_time_days = 20,
-    unit_cost = money(2500, c.company.currency), price_unit = 1, currency = c.company.currency }
-  for name, value in pairs(fields or {}) do row[name] = value end
-  c.out.material_plant:row(row)
-end
-
-local function stock(c, qty, fields)
-  local row = { material_id = material_id(c), plant_id = c.company.plant, sloc = "0001", special = "own",
-    stock_type = "unrestricted", qty = qty }
-  for name, value in pairs(fields or {}) do row[name] = value end
-  c.out.stock:row(row)
-end
-
-local function move(c, k, day, qty, class, fields)
-  local row = { move_id = format("48%08d%d", c.no, k), line = "1", material_id = material_id(c), plant_id = c.company.plant,
-    sloc = "0001", special = "own", posting_date = date(day), qty = qty, move_class = class }
-  for name, value in pairs(fields or {}) do row[name] = value end
-  c.out.stock_move:row(row)
-end
+local function material(c, fields) part.material(c, material_id(c), 2500, fields) end
+local function stock(c, qty, fields) part.stock(c, material_id(c), qty, fields) end
+local function move(c, k, day, qty, class, fields) part.move(c, format("48%08d%d", c.no, k), material_id(c), day, qty, class, fields) end
 
 -- A sales order of a reserved customer; `delivered` units of `qty` are issued. Net value of the whole line: amount.
 local function demand(c, amount, due, opts)
@@ -64,13 +45,20 @@ local function component(c, qty, fields)
   c.out.prod_component:row(row)
 end
 
+-- fn(c, amount) writes the case and returns its impact (nil: the amount) and what other rules say of it.
 local function case(name, floor, fn)
   return { name, function(c)
     local amount = c:amount()
-    local impact = fn(c, amount)
+    local impact, more = fn(c, amount)
     return { key = material_id(c) .. "|" .. c.company.plant, reason = "stock_out", impact = impact or amount,
-      currency = c.company.currency, severity = { floor = floor } }
+      currency = c.company.currency, severity = { floor = floor }, more = more and { more } }
   end }
+end
+
+-- INV-007 sees what is below nothing: units of 25.00 each.
+local function negative(c, units, sloc)
+  return { rule = "INV-007", key = table.concat({ material_id(c), c.company.plant, sloc, "", "own", "unrestricted" }, "|"),
+    reason = "negative", impact = units * 2500, currency = c.company.currency, severity = { floor = "high" } }
 end
 
 local function decoy(trap, fn)
@@ -87,14 +75,20 @@ return {
     case("sales demand", "medium", function(c, amount) material(c) stock(c, 0) demand(c, amount, base.on_or_after(c.D + 5)) end),
     case("overdue demand", "high", function(c, amount) material(c) stock(c, 0) demand(c, amount, c.D - 1) end),
     case("demand on the last day", "medium", function(c, amount) material(c) stock(c, 0) demand(c, amount, c.D + 30) end),
-    case("negative stock", "medium", function(c, amount) material(c) stock(c, -3) demand(c, amount, c.D + 1) end),
+    case("negative stock", "medium", function(c, amount)
+      material(c) stock(c, -3) demand(c, amount, c.D + 1)
+      return nil, negative(c, 3, "0001")
+    end),
     case("partly delivered", "medium", function(c, amount)
       material(c) stock(c, 0) demand(c, amount * 2, c.D + 3, { qty = 2, delivered = 1 })
     end),
     case("component demand", "medium", function(c, amount)
       material(c, { unit_cost = money(amount, c.company.currency) }) stock(c, 0) component(c, 1)
     end),
-    case("reorder point only", "medium", function(c) material(c, { reorder_point = 1 }) stock(c, 0) return 0 end),
+    case("reorder point only", "medium", function(c)
+      material(c, { reorder_point = 1 }) stock(c, 0)
+      return 0, { rule = "INV-002", key = material_id(c) .. "|" .. c.company.plant, trap = "stock_out" }
+    end),
     case("consumption only", "medium", function(c)
       material(c) stock(c, 0)
       move(c, 1, c.D - 200, 5, "receipt") move(c, 2, c.D - 89, -5, "issue_sales")
@@ -108,6 +102,7 @@ return {
     end),
     case("two locations net to nothing", "medium", function(c, amount)
       material(c) stock(c, 4) stock(c, -4, { sloc = "0002" }) demand(c, amount, c.D + 2)
+      return nil, negative(c, 4, "0002")
     end),
   },
   decoys = {

@@ -23,7 +23,13 @@ function M:write_production(out, i)
     start_plan = date(days[1]), finish_plan = date(days[3]), start_actual = started and date(days[1]) or "",
     finish_actual = finished and date(days[3]) or "", yield_qty = finished and qty or "", scrap_qty = finished and 0 or "",
     status = finished and "delivered" or started and "released" or "created" }
-  if finished then self:move(out, m, index, days[3], qty, "receipt", id) end
+  if finished then
+    self:move(out, m, index, days[3], qty, "receipt", id)
+    -- Inspected on receipt; two defects of a hundred are what the limit allows.
+    out.inspection_lot:row { lot_id = format("70%08d", i), origin = "production", material_id = material_id(m), plant_id = plant,
+      ref_doc = id, lot_qty = qty, inspected_qty = qty, defect_qty = i % 5 == 0 and floor(qty / 50) or 0, decision = "A",
+      decision_date = date(days[3]), created_date = date(days[3]) }
+  end
   for item = 1, 4 do
     local component = (draw(i, 4 + item, self.materials - 1) + m) % self.materials + 1
     local need = qty * (draw(i, 9 + item, 3) + 1)
