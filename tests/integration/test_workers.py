@@ -207,8 +207,12 @@ def test_a_killed_supervisor_takes_its_workers_along(mini):
 
 def analysts(home):
     """Pids of the analysts that run from this home: their environment has nothing else of ours."""
-    return [pid for pid in marked(f"KONTOR_HOME={home}".encode())
-            if b"analyst" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+    def is_one(pid):
+        try:
+            return b"analyst" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except FileNotFoundError:  # it has ended meanwhile
+            return False
+    return [pid for pid in marked(f"KONTOR_HOME={home}".encode()) if is_one(pid)]
 
 
 def ask_and_leave(service, path):
