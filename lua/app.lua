@@ -116,7 +116,7 @@ local function drain(seconds)
   log.info("worker.drain", {msg = ("%g s"):format(seconds)})
   local closing = {}
   for i, server in ipairs(servers) do closing[i] = task.spawn(function() return server:drain(seconds) end) end
-  while dispatch.active() > 0 and left() > seconds / 2 do task.sleep(poll_seconds) end
+  while http.active() > 0 and left() > seconds / 2 do task.sleep(poll_seconds) end
   upload.stop()
   engine.drain(left())
   streams.drain()

@@ -4,6 +4,7 @@
 local agent = require "domain.agent"
 local choices = require "erp.choices"
 local json = require "json"
+local places = require "lib.places"
 local project = require "domain.project"
 local registry = require "scripts.registry"
 local T = require "http.types"
@@ -44,7 +45,9 @@ end
 local function check(_, plain, _, before)
   local errors, master = {}, project.master()
   local agent_id = before and before.agent_id or plain.agent_id
-  local template, err = versions.resolve(agent.kind, master, agent_id, plain.agent_ref)
+  local template, err = places.kept:get("template/" .. agent_id .. "/" .. plain.agent_ref, function()
+    return versions.resolve(agent.kind, master, agent_id, plain.agent_ref)
+  end)
   if not template then
     if err.code ~= "not_found" then return nil, err end
     local head = master:find_one("kt_m_agents", {_id = agent_id}, {projection = {"_id"}})
@@ -57,7 +60,9 @@ local function check(_, plain, _, before)
     or agent.check_ids(master, "kt_m_mcps", plain.mcp_servers, "/mcp_servers", errors)
     or agent.check_id(master, "kt_m_model_configs", settings.model_config_id, "/custom_settings/model_config_id", errors)
   if err then return nil, err end
-  local bundle = registry.bundle_for(template) -- none: its workflow is not there yet
+  local bundle = places.kept:get("bundle/" .. template._id .. "/" .. template.workflow, function()
+    return registry.bundle_for(template)
+  end) -- none: its workflow is not there yet
   if bundle then choices.check(bundle.files, settings, "/custom_settings", errors) end
   return errors
 end

@@ -9,6 +9,7 @@ local config = require "kt.config"
 local if_match = require "http.if_match"
 local log = require "kt.log"
 local migrations = require "domain.migrations"
+local places = require "lib.places"
 local principals = require "http.principal"
 local problem = require "http.problem"
 local schema = require "http.schema"
@@ -107,23 +108,14 @@ function M.exists_here(id)
   return config.get("ENABLE_MULTI_TENANT") or id == config.get("DEFAULT_PROJECT_ID")
 end
 
----An existing, usable project.
----@param id string well-formed
----@return kontor.Project|nil
----@return kontor.Error|nil not_found also for one that is being made or erased
-function M.open(id)
-  if not M.exists_here(id) then return nil, problem.err("not_found") end
+local function read_by_id(_, id)
   local doc, err = master():find_one(coll, {_id = id})
   if err then return nil, err end
   if not doc or doc.status == "creating" or doc.status == "erasing" then return nil, problem.err("not_found") end
   return opened(doc)
 end
 
----The project of an execution id.
----@param number integer
----@return kontor.Project|nil
----@return kontor.Error|nil
-function M.by_number(number)
+local function read_by_number(_, number)
   local doc, err = master():find_one(coll, {number = number})
   if err then return nil, err end
   if not doc or doc.status == "creating" or doc.status == "erasing" or not M.exists_here(doc._id) then
@@ -131,6 +123,21 @@ function M.by_number(number)
   end
   return opened(doc)
 end
+
+---An existing, usable project. Everybody gets the same table: it is not to be changed.
+---@param id string well-formed
+---@return kontor.Project|nil
+---@return kontor.Error|nil not_found also for one that is being made or erased
+function M.open(id)
+  if not M.exists_here(id) then return nil, problem.err("not_found") end
+  return places.kept:get("project/" .. id, read_by_id, id)
+end
+
+---The project of an execution id.
+---@param number integer
+---@return kontor.Project|nil
+---@return kontor.Error|nil
+function M.by_number(number) return places.kept:get("project number/" .. number, read_by_number, number) end
 
 -- The second half of the saga; every step may be repeated.
 local function make_database(id)

@@ -110,17 +110,16 @@ local function script_paths(found)
   return paths
 end
 
---- Pin everything for a new run.
----@param instance table the head
----@return engine.Pinned? pinned, table? err
-function M.take(instance)
+--- What a new run of an agent takes from master data, with the tools of the instance's list where it has one.
+---@return {template: table, tools: table<string, table>, bundle: table, prompt: table?}? taken, table? err
+local function of_agent(_, agent_id, ref, listed)
   local master = places.master()
-  local template, err = versions.resolve(agents.kind, master, instance.agent_id, instance.agent_ref or "latest")
+  local template, err = versions.resolve(agents.kind, master, agent_id, ref)
   if not template then
     return nil, err
   end
   local found, bundle
-  found, err = take_tools(tool_ids(template, instance))
+  found, err = take_tools(tool_ids(template, { tools = listed }))
   if not found then
     return nil, err
   end
@@ -136,6 +135,20 @@ function M.take(instance)
       return nil, err
     end
   end
+  return { template = template, tools = found, bundle = bundle, prompt = prompt }
+end
+
+--- Pin everything for a new run.
+---@param instance table the head
+---@return engine.Pinned? pinned, table? err
+function M.take(instance)
+  local ref, listed = instance.agent_ref or "latest", set(instance.tools) and instance.tools or nil
+  local key = ("agent/%s/%s/%s"):format(instance.agent_id, ref, listed and table.concat(listed, " ") or "*")
+  local taken, err = places.kept:get(key, of_agent, instance.agent_id, ref, listed)
+  if not taken then
+    return nil, err
+  end
+  local template, bundle, prompt, found = taken.template, taken.bundle, taken.prompt, taken.tools
   return {
     instance = instance,
     template = template,

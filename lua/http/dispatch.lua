@@ -14,11 +14,12 @@ local problem = require "http.problem"
 local rate = require "http.rate"
 local router = require "http.router"
 local schema = require "http.schema"
-local task = require "kt.task"
 
 local M = {}
 
 local max_body = 1048576
+local json_alone = {"application/json"}
+local none = {}
 
 ---@class kontor.Context
 ---@field req table kt.http request
@@ -31,12 +32,34 @@ local max_body = 1048576
 ---@field project table|nil the open project (domain/project.lua) of a path with {project_id}
 ---@field media string media type to answer with
 ---@field idem table|nil idempotency row in the making
----@field still fun(): boolean is the principal still who he was; for answers that last
----@field streams fun() the handler says: from here on the answer is a stream of open end
+---@field access kontor.Access
 
 local requests = metrics.counter("kontor_http_requests_total", "Requests answered", {"route", "method", "status"})
 local refused = metrics.counter("kontor_unauthenticated_total", "Requests without a valid key where one is needed", {"route"})
 local seconds = metrics.histogram("kontor_http_seconds", "Time to the answer's end", {"route"})
+
+-- The series of a route's answers, by path; looked up once each.
+local series = {}
+
+local function measured(path, method, status, took)
+  local of = series[path]
+  if not of then
+    of = {seconds = seconds:series{route = path}}
+    series[path] = of
+  end
+  local by_status = of[method]
+  if not by_status then
+    by_status = {}
+    of[method] = by_status
+  end
+  local count = by_status[status]
+  if not count then
+    count = requests:series{route = path, method = method, status = tostring(status)}
+    by_status[status] = count
+  end
+  count:inc()
+  of.seconds:observe(took)
+end
 
 local function charset_fault(req)
   return not negotiate.utf8(req.headers["content-type"])
@@ -74,6 +97,13 @@ function M.limit(ctx, project)
   return rate.take(project)
 end
 
+---For answers that last: is the principal still who he was?
+---@param ctx kontor.Context
+---@return fun(): boolean
+function M.still(ctx)
+  return function() return principal.still(ctx.principal, ctx.req, ctx.access) end
+end
+
 -- Everything before the handler. Returns the context ready for it, or nil and the error.
 local function prepare(ctx, app)
   local req = ctx.req
@@ -95,7 +125,7 @@ local function prepare(ctx, app)
     return nil, unknown
   end
   ctx.principal = who
-  ctx.still = function() return principal.still(who, req, app.access) end
+  ctx.access = app.access
   ok, err = principal.allowed(who, route, params)
   local foreign = not ok and err.code == "not_found"
   if not ok then app.denied(ctx.principal, route, foreign and "not_found" or err.code) end
@@ -109,14 +139,15 @@ local function prepare(ctx, app)
       if not ok then return nil, err end
     end
   end
-  ctx.media = negotiate.best(req.headers.accept, route.produces or {"application/json"})
+  local offered = route.produces or json_alone
+  ctx.media = negotiate.best(req.headers.accept, offered)
   if not ctx.media then
-    return nil, problem.err("not_acceptable", "Offered: " .. table.concat(route.produces or {"application/json"}, ", "))
+    return nil, problem.err("not_acceptable", "Offered: " .. table.concat(offered, ", "))
   end
   local given, errors
   given, err = router.parse_query(req.query)
   if not given then return nil, err end
-  ctx.query, errors = schema.check_query(route.query or {}, given)
+  ctx.query, errors = schema.check_query(route.query or none, given)
   if_match.check_header(ctx, errors)
   idempotency.check_header(ctx, errors)
   if route.body then
@@ -173,23 +204,6 @@ local function send(ctx, result, err)
   return status
 end
 
-local active = 0
-
----Requests that are being answered, those not counted that stream until they are ended.
----@return integer
-function M.active() return active end
-
--- Counts a request until it ends or begins to stream.
-local function count(ctx)
-  local counted = true
-  active = active + 1
-  local function over()
-    if counted then active, counted = active - 1, false end
-  end
-  task.defer(over)
-  ctx.streams = over
-end
-
 ---The handler for http.serve.
 ---@param app table {router, hosts: table<string,boolean>, access: kontor.Access, open_project: fun(id): table|nil, err,
 --- denied: fun(principal, route, code) notes a refusal}
@@ -197,20 +211,20 @@ end
 function M.handler(app)
   return function(req)
     local ctx = {req = req}
-    count(ctx)
     local started = clock.monotonic()
-    local done, result, err = xpcall(function() return handle(ctx, app) end, traceback)
+    local done, result, err = xpcall(handle, traceback, ctx, app)
     if not done then result, err = nil, result end
     -- The client has gone: nobody reads an answer.
     if not result and type(err) == "table" and err.code == "cancelled" then return end
     local status = send(ctx, result, err)
-    local name = ctx.route and ctx.route.path or "none"
-    requests:inc{route = name, method = req.method, status = tostring(status)}
-    seconds:observe({route = name}, clock.monotonic() - started)
+    local took = clock.monotonic() - started
+    measured(ctx.route and ctx.route.path or "none", req.method, status, took)
     -- Reads that went well are many and say little.
     local level = (status >= 400 or (req.method ~= "GET" and req.method ~= "HEAD")) and "info" or "debug"
-    log[level]("http.request", {request_id = req.id, project_id = ctx.params and ctx.params.project_id,
-      msg = ("%s %s %d %.1f ms"):format(req.method, req.path:sub(1, 200), status, (clock.monotonic() - started) * 1e3)})
+    if log.wants(level) then
+      log[level]("http.request", {request_id = req.id, project_id = ctx.params and ctx.params.project_id,
+        msg = ("%s %s %d %.1f ms"):format(req.method, req.path:sub(1, 200), status, took * 1e3)})
+    end
   end
 end
 

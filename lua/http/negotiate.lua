@@ -19,7 +19,7 @@ end
 ---@param offered string[]
 ---@return string|nil
 function M.best(accept, offered)
-  if not accept or accept:match("^%s*$") then return offered[1] end
+  if not accept or accept == "*/*" or accept == offered[1] or accept:match("^%s*$") then return offered[1] end
   local best, best_q = nil, 0
   local wanted = ranges(accept)
   for _, media in ipairs(offered) do

@@ -71,7 +71,7 @@ end
 ---@param routes kontor.Route[]
 ---@return table router
 function M.new(routes)
-  local self = setmetatable({root = {static = {}}, routes = {}}, M)
+  local self = setmetatable({root = {static = {}}, exact = {}, routes = {}}, M)
   local ids = {}
   for _, r in ipairs(routes) do
     assert(r.operation_id and not ids[r.operation_id], "operation id is missing or there twice: " .. r.path)
@@ -99,6 +99,8 @@ function M:add(route)
   node.methods = node.methods or {}
   assert(not node.methods[route.method], "there twice: " .. route.method .. " " .. route.path)
   node.methods[route.method] = route
+  -- A path of constant segments is found as it stands.
+  if not route.path:find("{", 1, true) then self.exact[route.path] = node end
   self.routes[#self.routes + 1] = route
 end
 
@@ -115,12 +117,20 @@ end
 ---@return kontor.Route|nil
 ---@return table|kontor.Error params, or the error
 function M:match(method, path)
-  local node, params = self.root, {}
-  if path:sub(1, 1) ~= "/" then return nil, problem.err("not_found") end
-  if path ~= "/" then
-    for raw in (path:sub(2) .. "/"):gmatch("([^/]*)/") do
-      local segment = M.decode(raw)
-      if not segment then return nil, problem.err("not_found") end
+  local node, params = self.exact[path], {}
+  if not node then
+    node = self.root
+    if path:byte(1) ~= 47 then return nil, problem.err("not_found") end
+    local plain = not path:find("[%%\128-\255]") -- nothing to decode
+    local at, last = 2, #path
+    while at <= last + 1 and last > 1 do
+      local slash = path:find("/", at, true) or last + 1
+      local segment = path:sub(at, slash - 1)
+      at = slash + 1
+      if not plain then
+        segment = M.decode(segment)
+        if not segment then return nil, problem.err("not_found") end
+      end
       local static = node.static[segment]
       if static then node = static
       else
@@ -147,7 +157,8 @@ end
 ---@return kontor.Error|nil
 function M.parse_query(query)
   local out = {}
-  for pair in (query or ""):gmatch("[^&]+") do
+  if not query then return out end
+  for pair in query:gmatch("[^&]+") do
     local name, v = pair:match("^([^=]*)=?(.*)$")
     name, v = M.decode((name:gsub("+", " "))), M.decode((v:gsub("+", " ")))
     if not name or not v then

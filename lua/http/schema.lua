@@ -269,6 +269,7 @@ local text_type = {int = "must be a whole number", num = "must be a number", boo
 ---@return table plain absent parameters without a default are nil
 ---@return kontor.FieldError[] errors
 function M.check_query(fields, given)
+  if #fields == 0 and next(given) == nil then return {}, {} end
   local ctx = {errors = {}, where = "parameter"}
   local out, known = {}, {}
   for _, f in ipairs(fields) do

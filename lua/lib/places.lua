@@ -1,6 +1,7 @@
 --- Where executions live: the databases by their configured names.
 
 local config = require "kt.config"
+local kept = require "lib.kept"
 local store = require "kt.store"
 
 local M = {}
@@ -10,6 +11,10 @@ local M = {}
 function M.master()
   return store.database(config.get("MASTER_DATABASE_NAME"))
 end
+
+--- What was read of master data, until any of it changes.
+---@type lib.Kept
+M.kept = kept.new(M.master)
 
 ---@param project_id string of a project that exists
 ---@return table db

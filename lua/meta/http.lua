@@ -29,6 +29,10 @@ function http.serve(options) end
 ---@return integer|kontor.Error port
 function http.listen(address) end
 
+---Requests of all servers whose handlers run, those not counted that said req:streaming().
+---@return integer
+function http.active() end
+
 ---@class kontor.HttpServer
 local server = {}
 
@@ -95,6 +99,9 @@ function req:finish() end
 
 ---@return boolean answered an answer was begun, or the client is gone
 function req:answered() end
+
+---From here on the answer is a stream of open end: http.active() counts it no longer.
+function req:streaming() end
 
 ---Make it a WebSocket. upgrade_required: answer 426 with `sec-websocket-version = "13"` and
 ---`upgrade = "websocket"`; malformed_request: 400; draining: 503.

@@ -124,6 +124,10 @@ function Database:blob_get(sha256, max) end
 ---@return true|nil, kt.store.Error? err
 function Database:blob_to_file(sha256, path) end
 
+---Another number after every commit to the database, whoever made it; -1: not known now. Does not yield.
+---@return number
+function Database:version() end
+
 local M = {}
 
 ---Once a process, before anything else.

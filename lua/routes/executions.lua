@@ -162,8 +162,8 @@ local function get_events(ctx)
   follower, err = follow.open(ctx.project.id, id, since)
   if not follower then return nil, err end
   streams.hold(follower)
-  ctx.streams()
-  sse.stream(ctx.req, follower, ctx.still)
+  ctx.req:streaming()
+  sse.stream(ctx.req, follower, dispatch.still(ctx))
   return answer.streamed
 end
 
@@ -196,8 +196,8 @@ local function socket(ctx)
     end
     return nil, err
   end
-  ctx.streams()
-  ws.stream(conn, follower, {execution_id = id, status = follower.status, last_seq = follower.last_seq, since = ctx.query.since}, ctx.still)
+  ctx.req:streaming()
+  ws.stream(conn, follower, {execution_id = id, status = follower.status, last_seq = follower.last_seq, since = ctx.query.since}, dispatch.still(ctx))
   return {streamed = true, status = 101}
 end
 

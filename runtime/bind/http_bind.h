@@ -26,6 +26,7 @@ struct exchange {
     struct kt_task *task;       /* the handler's; NULL once it ended */
     bool boxed;                 /* the Lua object lives */
     bool held;                  /* a function of ours is still at it */
+    bool counted;               /* among those that are being answered */
     bool body_taken;
     bool news; /* on_body was called and nobody looked yet */
     struct read_op *reader;
@@ -44,6 +45,7 @@ struct exchange *kt_check_exchange(lua_State *L);
 /* Its req, or NULL with nil, err pushed (2 values) when the request is over. */
 struct kt_http_req *kt_live_request(lua_State *L, struct exchange *ex);
 int kt_http_upgrade(lua_State *L); /* req:upgrade */
+int kt_http_active(lua_State *L);  /* http.active */
 /* The metatables of requests and WebSockets. */
 void kt_http_request_class(lua_State *L);
 void kt_http_ws_class(lua_State *L);

@@ -23,6 +23,19 @@ struct write_op {
     struct exchange *ex;
 };
 
+static int active; /* exchanges that are counted */
+
+static void uncount(struct exchange *ex) {
+    if (ex->counted)
+        active--;
+    ex->counted = false;
+}
+
+int kt_http_active(lua_State *L) {
+    lua_pushinteger(L, active);
+    return 1;
+}
+
 static void release(struct exchange *ex) {
     if (ex->req == NULL && ex->task == NULL && !ex->boxed && !ex->held)
         free(ex);
@@ -333,6 +346,11 @@ static int l_finish(lua_State *L) {
     return push_result(L, kt_http_finish(req, &err), &err);
 }
 
+static int l_streaming(lua_State *L) {
+    uncount(kt_check_exchange(L));
+    return 0;
+}
+
 static int l_answered(lua_State *L) {
     struct exchange *ex = kt_check_exchange(L);
     lua_pushboolean(L, ex->req == NULL || kt_http_started(ex->req));
@@ -383,6 +401,7 @@ static void task_ended(struct kt_task *task, lua_State *co, const struct kt_erro
     (void)co;
     ex->task = NULL;
     ex->held = true;
+    uncount(ex);
     bool cancelled = err != NULL && err->code == KT_CANCELLED;
     if (err != NULL && !(cancelled && ex->req == NULL))
         kt_log(KT_ERROR, "http.handler_failed", "request_id", ex->id, "code",
@@ -469,6 +488,8 @@ static int start_request(lua_State *L, void *ud) {
     luaL_getmetatable(L, "kt.http.request");
     lua_setmetatable(L, -2);
     call->ex->task = kt_task_spawn(call->server->vm, L, 1, NULL, task_ended, call->ex);
+    call->ex->counted = true;
+    active++;
     return 0;
 }
 
@@ -499,6 +520,7 @@ static const luaL_Reg methods[] = {{"body", l_body},
                                    {"write", l_write},
                                    {"finish", l_finish},
                                    {"answered", l_answered},
+                                   {"streaming", l_streaming},
                                    {"upgrade", kt_http_upgrade},
                                    {NULL, NULL}};
 static const luaL_Reg box_methods[] = {{"__gc", l_exchange_gc}, {NULL, NULL}};

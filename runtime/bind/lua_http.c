@@ -22,6 +22,7 @@
  *       headers: name -> string, number or list. content-length in start announces the length,
  *       connection="close" ends the connection; the other framing fields raise.
  *   req:answered() -> bool
+ *   http.active() -> n   requests whose handlers run, but for those that said req:streaming()
  *
  *   req:upgrade{max_frame=, queue=, queue_count=, ping_time=, send_time=, close_time=}? -> ws |
  *       nil, err   the request becomes a WebSocket. upgrade_required: answer 426 with
@@ -236,7 +237,8 @@ static int l_listen(lua_State *L) {
     return 2;
 }
 
-static const luaL_Reg functions[] = {{"serve", l_serve}, {"listen", l_listen}, {NULL, NULL}};
+static const luaL_Reg functions[] = {
+    {"serve", l_serve}, {"listen", l_listen}, {"active", kt_http_active}, {NULL, NULL}};
 static const luaL_Reg methods[] = {{"drain", l_drain},
                                    {"close", l_close},
                                    {"connections", l_connections},

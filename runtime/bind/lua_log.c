@@ -1,6 +1,7 @@
 /* Module kt.log: log lines. Nothing here yields.
  *
  *   log.debug|info|warn|error(event, {request_id=, project_id=, execution_id=, msg=, …}?)
+ *   log.wants("debug"|…) -> boolean, for lines that cost something to make
  *   log.execution{project_id=, execution_id=, instance_id=, status=, …}   logs/executions.log
  *
  * A value is a string, number or boolean; anything else is written as its type. */
@@ -86,6 +87,8 @@ static int gather(lua_State *L, int arg, const char *const order[], struct kt_lo
 static int write_line(lua_State *L, enum kt_level level) {
     struct kt_log_field fields[FIELDS_MAX];
     const char *event = luaL_checkstring(L, 1);
+    if (!kt_log_wants(level))
+        return 0;
     int count = gather(L, 2, line_order, fields);
     kt_log_fields(level, event, fields, count);
     return 0;
@@ -104,6 +107,13 @@ static int l_error(lua_State *L) {
     return write_line(L, KT_ERROR);
 }
 
+static int l_wants(lua_State *L) {
+    int level = kt_log_level_of(luaL_checkstring(L, 1));
+    luaL_argcheck(L, level >= 0, 1, "a level is debug, info, warn or error");
+    lua_pushboolean(L, kt_log_wants((enum kt_level)level));
+    return 1;
+}
+
 static int l_execution(lua_State *L) {
     struct kt_log_field fields[FIELDS_MAX];
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -114,7 +124,8 @@ static int l_execution(lua_State *L) {
 
 static const luaL_Reg functions[] = {
     {"debug", l_debug}, {"info", l_info},           {"warn", l_warn},
-    {"error", l_error}, {"execution", l_execution}, {NULL, NULL},
+    {"error", l_error}, {"wants", l_wants},         {"execution", l_execution},
+    {NULL, NULL},
 };
 
 int luaopen_kt_log(lua_State *L) {

@@ -3,6 +3,7 @@
  *   metrics.counter(name, help, {"label", …}?) -> m     m:inc(labels?, n = 1)
  *   metrics.gauge(name, help, {…}?) -> m                m:set(labels?, value)  m:inc(labels?, n)
  *   metrics.histogram(name, help, {…}?) -> m            m:observe(labels?, seconds)
+ *   m:series(labels?) -> s     s:inc(n = 1), s:observe(seconds): for labels that come again and again
  *   metrics.render() -> text for Prometheus
  *
  * labels is {label = value}; a label that is left out is "", one that was not declared raises. */
@@ -10,6 +11,12 @@
 #include "core/metrics.h"
 
 #define METRIC "kt.metric"
+#define SERIES "kt.metric.series"
+
+struct series {
+    struct kt_series *of;
+    enum kt_metric_kind kind;
+};
 
 static struct kt_metric *check_metric(lua_State *L) {
     return *(struct kt_metric **)luaL_checkudata(L, 1, METRIC);
@@ -74,6 +81,35 @@ static int l_observe(lua_State *L) {
     return 0;
 }
 
+static int l_series(lua_State *L) {
+    const char *values[KT_METRIC_LABELS_MAX];
+    struct kt_metric *m = check_metric(L);
+    values_of(L, 2, m, values);
+    struct kt_series *of = kt_metric_series(m, values);
+    struct series *s = lua_newuserdata(L, sizeof *s);
+    *s = (struct series){of, kt_metric_kind(m)};
+    luaL_getmetatable(L, SERIES);
+    lua_setmetatable(L, -2);
+    return 1;
+}
+
+static int l_series_inc(lua_State *L) {
+    struct series *s = luaL_checkudata(L, 1, SERIES);
+    double n = luaL_optnumber(L, 2, 1);
+    luaL_argcheck(L, s->kind != KT_HISTOGRAM, 1, "a histogram observes");
+    luaL_argcheck(L, n >= 0 || s->kind == KT_GAUGE, 2, "a counter never falls");
+    kt_series_add(s->of, n);
+    return 0;
+}
+
+static int l_series_observe(lua_State *L) {
+    struct series *s = luaL_checkudata(L, 1, SERIES);
+    double value = luaL_checknumber(L, 2);
+    luaL_argcheck(L, s->kind == KT_HISTOGRAM, 1, "only a histogram observes");
+    kt_series_observe(s->of, value);
+    return 0;
+}
+
 static int make(lua_State *L, enum kt_metric_kind kind) {
     const char *labels[KT_METRIC_LABELS_MAX];
     struct kt_error err;
@@ -121,11 +157,15 @@ static const luaL_Reg functions[] = {
     {NULL, NULL},
 };
 static const luaL_Reg methods[] = {
-    {"inc", l_inc}, {"set", l_set}, {"observe", l_observe}, {NULL, NULL},
+    {"inc", l_inc}, {"set", l_set}, {"observe", l_observe}, {"series", l_series}, {NULL, NULL},
+};
+static const luaL_Reg series_methods[] = {
+    {"inc", l_series_inc}, {"observe", l_series_observe}, {NULL, NULL},
 };
 
 int luaopen_kt_metrics(lua_State *L) {
     kt_class(L, METRIC, methods);
+    kt_class(L, SERIES, series_methods);
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     return 1;

@@ -10,6 +10,8 @@
  * db:update_one db:update_many db:replace_one db:find_and_modify db:delete_one db:delete_many
  * db:group db:distinct db:ensure_index db:commit db:blob_put db:blob_get db:blob_to_file
  *
+ * db:version() -> another number after each commit to it, whoever made it; -1: not known. No yield.
+ *
  * lua/meta/store.lua says the same with types. */
 #include <stdlib.h>
 #include <string.h>
@@ -541,7 +543,14 @@ static int l_stats(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg methods[] = {{"find_one", l_find_one},
+static int l_version(lua_State *L) {
+    const char *name = check_db(L);
+    lua_pushnumber(L, the_store == NULL ? -1 : (double)kt_store_version(the_store, name));
+    return 1;
+}
+
+static const luaL_Reg methods[] = {{"version", l_version},
+                                   {"find_one", l_find_one},
                                    {"find", l_find},
                                    {"find_json", l_find_json},
                                    {"find_one_json", l_find_one_json},

@@ -212,9 +212,13 @@ static void finish(struct kt_buf *line, const struct sink *sink, bool to_stderr)
     kt_buf_free(line);
 }
 
+bool kt_log_wants(enum kt_level level) {
+    return (int)level >= atomic_load_explicit(&lowest, memory_order_relaxed);
+}
+
 void kt_log_fields(enum kt_level level, const char *event, const struct kt_log_field *fields,
                    int count) {
-    if ((int)level < atomic_load_explicit(&lowest, memory_order_relaxed))
+    if (!kt_log_wants(level))
         return;
     struct kt_buf line = KT_BUF_INIT;
     begin(&line);

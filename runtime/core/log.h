@@ -6,6 +6,8 @@
  * cut and ends with "…". Secrets and prompts are the caller's to leave out. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "core/err.h"
 
 #define KT_LOG_VALUE_MAX 2000
@@ -14,6 +16,7 @@ enum kt_level { KT_DEBUG, KT_INFO, KT_WARN, KT_ERROR };
 
 /* Level below which nothing is written. Default KT_INFO. */
 void kt_log_level(enum kt_level level);
+bool kt_log_wants(enum kt_level level);
 /* Append to `path` too (made when absent); NULL: stderr alone. */
 int kt_log_open(const char *path, struct kt_error *err);
 /* Open the files again after they were moved away (USR1). */

@@ -12,17 +12,17 @@ static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
 #define BUCKETS ((int)(sizeof bounds / sizeof bounds[0]))
 
 /* A table of strings with a value of the caller's size behind each; insertion order is kept. */
-struct entry {
-    struct entry *chain, *after;
+struct kt_series {
+    struct kt_series *chain, *after;
     uint32_t hash;
     size_t len;
     char *key;
     double numbers[]; /* value; or sum, count, buckets */
 };
 struct table {
-    struct entry **slots;
+    struct kt_series **slots;
     size_t slot_count, count;
-    struct entry *first, **last;
+    struct kt_series *first, **last;
 };
 
 struct kt_metric {
@@ -45,11 +45,11 @@ static uint32_t hash_of(const char *s, size_t n) {
     return h;
 }
 
-static struct entry *table_find(struct table *t, const char *key, size_t len) {
+static struct kt_series *table_find(struct table *t, const char *key, size_t len) {
     if (t->slot_count == 0)
         return NULL;
     uint32_t hash = hash_of(key, len);
-    struct entry *e = t->slots[hash & (t->slot_count - 1)];
+    struct kt_series *e = t->slots[hash & (t->slot_count - 1)];
     while (e != NULL && (e->hash != hash || e->len != len || memcmp(e->key, key, len) != 0))
         e = e->chain;
     return e;
@@ -57,7 +57,7 @@ static struct entry *table_find(struct table *t, const char *key, size_t len) {
 
 static bool table_grow(struct table *t) {
     size_t n = t->slot_count == 0 ? 16 : t->slot_count * 2;
-    struct entry **slots = calloc(n, sizeof *slots);
+    struct kt_series **slots = calloc(n, sizeof *slots);
     if (slots == NULL)
         return false;
     free(t->slots);
@@ -65,7 +65,7 @@ static bool table_grow(struct table *t) {
     t->slot_count = n;
     if (t->last == NULL)
         t->last = &t->first;
-    for (struct entry *e = t->first; e != NULL; e = e->after) {
+    for (struct kt_series *e = t->first; e != NULL; e = e->after) {
         e->chain = slots[e->hash & (n - 1)];
         slots[e->hash & (n - 1)] = e;
     }
@@ -73,10 +73,10 @@ static bool table_grow(struct table *t) {
 }
 
 /* NULL without memory: the sample is lost, the service goes on. */
-static struct entry *table_add(struct table *t, const char *key, size_t len, int numbers) {
+static struct kt_series *table_add(struct table *t, const char *key, size_t len, int numbers) {
     if (t->count >= t->slot_count && !table_grow(t))
         return NULL;
-    struct entry *e = calloc(1, sizeof *e + sizeof(double) * (size_t)numbers);
+    struct kt_series *e = calloc(1, sizeof *e + sizeof(double) * (size_t)numbers);
     char *copy = malloc(len + 1);
     if (e == NULL || copy == NULL) {
         free(e);
@@ -97,7 +97,7 @@ static struct entry *table_add(struct table *t, const char *key, size_t len, int
 }
 
 static void table_free(struct table *t) {
-    for (struct entry *e = t->first, *next; e != NULL; e = next) {
+    for (struct kt_series *e = t->first, *next; e != NULL; e = next) {
         next = e->after;
         free(e->key);
         free(e);
@@ -180,7 +180,7 @@ static const char *capped(struct table *seen, const char *value) {
     return value;
 }
 
-static struct entry *series_of(struct kt_metric *m, const char *const *values) {
+static struct kt_series *series_of(struct kt_metric *m, const char *const *values) {
     struct kt_buf key = KT_BUF_INIT;
     for (int i = 0; i < m->label_count; i++) {
         kt_buf_addf(&key, "%s%s=\"", i > 0 ? "," : "", m->labels[i]);
@@ -195,7 +195,7 @@ static struct entry *series_of(struct kt_metric *m, const char *const *values) {
         }
         kt_buf_addc(&key, '"');
     }
-    struct entry *e = NULL;
+    struct kt_series *e = NULL;
     if (!key.failed) {
         const char *text = key.len > 0 ? key.data : "";
         e = table_find(&m->series, text, key.len);
@@ -208,7 +208,7 @@ static struct entry *series_of(struct kt_metric *m, const char *const *values) {
 
 void kt_metric_add(struct kt_metric *m, const char *const *values, double n) {
     pthread_mutex_lock(&lock);
-    struct entry *e = series_of(m, values);
+    struct kt_series *e = series_of(m, values);
     if (e != NULL && m->kind != KT_HISTOGRAM && (n >= 0 || m->kind == KT_GAUGE))
         e->numbers[0] += n;
     pthread_mutex_unlock(&lock);
@@ -216,24 +216,52 @@ void kt_metric_add(struct kt_metric *m, const char *const *values, double n) {
 
 void kt_metric_set(struct kt_metric *m, const char *const *values, double value) {
     pthread_mutex_lock(&lock);
-    struct entry *e = series_of(m, values);
+    struct kt_series *e = series_of(m, values);
     if (e != NULL && m->kind == KT_GAUGE)
         e->numbers[0] = value;
     pthread_mutex_unlock(&lock);
 }
 
+static void observe(struct kt_series *e, double value) {
+    if (isnan(value))
+        return;
+    e->numbers[0] += value;
+    e->numbers[1] += 1;
+    for (int i = 0; i < BUCKETS; i++)
+        if (value <= bounds[i]) {
+            e->numbers[2 + i] += 1;
+            break;
+        }
+}
+
 void kt_metric_observe(struct kt_metric *m, const char *const *values, double value) {
     pthread_mutex_lock(&lock);
-    struct entry *e = series_of(m, values);
-    if (e != NULL && m->kind == KT_HISTOGRAM && !isnan(value)) {
-        e->numbers[0] += value;
-        e->numbers[1] += 1;
-        for (int i = 0; i < BUCKETS; i++)
-            if (value <= bounds[i]) {
-                e->numbers[2 + i] += 1;
-                break;
-            }
-    }
+    struct kt_series *e = series_of(m, values);
+    if (e != NULL && m->kind == KT_HISTOGRAM)
+        observe(e, value);
+    pthread_mutex_unlock(&lock);
+}
+
+struct kt_series *kt_metric_series(struct kt_metric *m, const char *const *values) {
+    pthread_mutex_lock(&lock);
+    struct kt_series *e = series_of(m, values);
+    pthread_mutex_unlock(&lock);
+    return e;
+}
+
+void kt_series_add(struct kt_series *s, double n) {
+    if (s == NULL)
+        return;
+    pthread_mutex_lock(&lock);
+    s->numbers[0] += n;
+    pthread_mutex_unlock(&lock);
+}
+
+void kt_series_observe(struct kt_series *s, double value) {
+    if (s == NULL)
+        return;
+    pthread_mutex_lock(&lock);
+    observe(s, value);
     pthread_mutex_unlock(&lock);
 }
 
@@ -262,7 +290,7 @@ static void sample(struct kt_buf *out, const char *name, const char *suffix, con
     kt_buf_addc(out, '\n');
 }
 
-static void render_histogram(struct kt_buf *out, const struct kt_metric *m, const struct entry *e) {
+static void render_histogram(struct kt_buf *out, const struct kt_metric *m, const struct kt_series *e) {
     double below = 0;
     const char *comma = e->len > 0 ? "," : "";
     for (int i = 0; i < BUCKETS; i++) {
@@ -279,7 +307,7 @@ void kt_metrics_render(struct kt_buf *out) {
     pthread_mutex_lock(&lock);
     for (const struct kt_metric *m = first; m != NULL; m = m->next) {
         kt_buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, kinds[m->kind]);
-        for (const struct entry *e = m->series.first; e != NULL; e = e->after)
+        for (const struct kt_series *e = m->series.first; e != NULL; e = e->after)
             if (m->kind == KT_HISTOGRAM)
                 render_histogram(out, m, e);
             else

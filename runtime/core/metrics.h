@@ -23,6 +23,12 @@ void kt_metric_add(struct kt_metric *m, const char *const *values, double n); /*
 void kt_metric_set(struct kt_metric *m, const char *const *values, double value); /* a gauge */
 /* A histogram of seconds, buckets from 1 ms to 60 s. */
 void kt_metric_observe(struct kt_metric *m, const char *const *values, double value);
+/* The same for labels that come again and again: looked up once, kept by the caller for as long as the
+ * process lives. NULL without memory; adding to NULL does nothing. */
+struct kt_series;
+struct kt_series *kt_metric_series(struct kt_metric *m, const char *const *values);
+void kt_series_add(struct kt_series *s, double n);         /* of a counter or gauge */
+void kt_series_observe(struct kt_series *s, double value); /* of a histogram */
 int kt_metric_labels(const struct kt_metric *m, const char *const **labels);
 enum kt_metric_kind kt_metric_kind(const struct kt_metric *m);
 

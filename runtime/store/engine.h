@@ -143,6 +143,9 @@ struct kt_engine_class {
      * counts go to `summary`, a BSON document. */
     int (*check)(struct kt_engine *e, const char *db, struct kt_buf *report, bson_t *summary,
                  struct kt_error *err);
+    /* Another number after every commit to the database, by whomever; -1: not known now. The loop's
+     * thread: takes microseconds. NULL: the engine cannot tell. */
+    int64_t (*version)(struct kt_engine *e, const char *db);
     void (*tidy)(struct kt_engine *e); /* about every second: checkpoints, idle handles */
     void (*stats)(struct kt_engine *e, struct kt_store_stats *out);
 };

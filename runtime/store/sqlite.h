@@ -13,7 +13,7 @@
 
 #include "store/engine.h"
 
-#define SQ_READERS 3     /* idle read connections kept a file */
+#define SQ_READERS 4     /* idle read connections kept a file: as many as threads read */
 #define SQ_STATEMENTS 48 /* prepared statements kept a connection */
 #define SQ_BATCH 64      /* commits in one transaction */
 #define SQ_BATCH_NS 2000000
@@ -63,6 +63,8 @@ struct sq_file {
     atomic_bool broken; /* SQLITE_CORRUPT was seen */
     pthread_mutex_t write_lock;
     struct sq_conn *writer;  /* write_lock */
+    struct sq_conn *watch;   /* the loop's thread: asks for the version, never writes */
+    int64_t watched;         /* which watch of the process it is */
     struct sq_conn *readers; /* engine->lock: idle ones */
     int reader_count;
     _Atomic int64_t wal_bytes;
@@ -116,6 +118,7 @@ int sq_create(struct kt_engine *e, const char *db, struct kt_error *err);
 int sq_exists(struct kt_engine *e, const char *db, bool *yes, struct kt_error *err);
 int sq_drop(struct kt_engine *e, const char *db, struct kt_error *err);
 int sq_list(struct kt_engine *e, struct kt_buf *names, struct kt_error *err);
+int64_t sq_version(struct kt_engine *e, const char *db);
 void sq_tidy(struct kt_engine *e);
 void sq_stats(struct kt_engine *e, struct kt_store_stats *out);
 

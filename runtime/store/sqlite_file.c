@@ -51,6 +51,8 @@ static void close_all(struct sq_file *f) {
         sq_conn_close(c);
     }
     f->reader_count = 0;
+    sq_conn_close(f->watch);
+    f->watch = NULL;
     sq_conn_close(f->writer); /* the last one: writes the WAL back */
     f->writer = NULL;
 }
@@ -223,6 +225,28 @@ void sq_reader_put(struct sq_conn *c) {
     pthread_mutex_unlock(&f->engine->lock);
     if (!keep)
         sq_conn_close(c);
+}
+
+/* SQLite counts for a connection the commits of all others, in this process and elsewhere; which
+ * connection counted is part of the answer. On the loop's thread: it reads shared memory, no file. */
+int64_t sq_version(struct kt_engine *engine, const char *db) {
+    static int64_t watches; /* of all engines of the process, one after the other */
+    struct sq_engine *e = (struct sq_engine *)engine;
+    struct kt_error err;
+    int64_t version = -1;
+    struct sq_file *f = sq_file_acquire(e, db, &err);
+    if (f == NULL)
+        return -1;
+    if (f->watch == NULL && (f->watch = sq_conn_open(f, f->path, false, &err)) != NULL)
+        f->watched = ++watches;
+    sqlite3_stmt *s = f->watch == NULL ? NULL : sq_prepare(f->watch, "PRAGMA data_version", &err);
+    if (s != NULL) {
+        if (sqlite3_step(s) == SQLITE_ROW)
+            version = f->watched << 32 | (uint32_t)sqlite3_column_int(s, 0);
+        sq_done(s);
+    }
+    sq_file_release(f);
+    return version;
 }
 
 /* The queue for the writers of all processes. Waited for, not polled: the kernel serves waiters in
@@ -572,6 +596,7 @@ const struct kt_engine_class kt_engine_sqlite = {
     .drop = sq_drop,
     .list = sq_list,
     .check = sq_check,
+    .version = sq_version,
     .tidy = sq_tidy,
     .stats = sq_stats,
 };

@@ -9,21 +9,39 @@
 #include "store/val.h"
 
 #define BINDS_MAX 4096
+#define BINDS_FEW 16
 
 struct build {
     const struct sq_coll *coll;
     struct kt_buf sql;
-    struct kt_buf *keys; /* what is bound behind ?1 (the filter), in order */
-    int key_count;
-    bool full;
+    struct kt_buf *keys; /* what is bound behind ?1 (the filter), in order; those behind are zero */
+    int key_count, key_cap;
+    bool full, failed;
+    struct kt_buf few[BINDS_FEW]; /* nearly every query has few */
 };
 
+static bool grow(struct build *b) {
+    int cap = b->key_cap * 4 < BINDS_MAX ? b->key_cap * 4 : BINDS_MAX;
+    struct kt_buf *more = calloc((size_t)cap, sizeof *more);
+    if (more == NULL)
+        return false;
+    memcpy(more, b->keys, (size_t)b->key_count * sizeof *more);
+    if (b->keys != b->few)
+        free(b->keys);
+    b->keys = more;
+    b->key_cap = cap;
+    return true;
+}
+
+/* The next key, to be filled before the one after it is asked for. */
 static struct kt_buf *bind(struct build *b) {
     kt_buf_adds(&b->sql, "?");
-    if (b->key_count == BINDS_MAX) {
+    if (b->key_count == BINDS_MAX)
         b->full = true;
+    else if (b->key_count == b->key_cap && !grow(b))
+        b->failed = true;
+    if (b->full || b->failed)
         return &b->keys[0];
-    }
     return &b->keys[b->key_count++];
 }
 
@@ -252,11 +270,8 @@ sqlite3_stmt *sq_select(struct sq_conn *c, const struct sq_coll *coll, const str
     struct build b = {.coll = coll};
     sqlite3_stmt *stmt = NULL;
     int rc = 0;
-    b.keys = calloc(BINDS_MAX, sizeof *b.keys);
-    if (b.keys == NULL) {
-        kt_fail(err, KT_NO_MEMORY, "query");
-        return NULL;
-    }
+    b.keys = b.few;
+    b.key_cap = BINDS_FEW;
     kt_buf_addf(&b.sql, "SELECT %s FROM \"c_%s\" WHERE ", q->what, coll->name);
     bool any = add_conds(&b, q->filter, true);
     any = add_branches(&b, q->filter, !any) || any;
@@ -276,7 +291,7 @@ sqlite3_stmt *sq_select(struct sq_conn *c, const struct sq_coll *coll, const str
     if (q->limit > 0)
         kt_buf_adds(&b.sql, " LIMIT ?");
     const char *sql = kt_buf_cstr(&b.sql);
-    bool failed = b.sql.failed;
+    bool failed = b.sql.failed || b.failed;
     for (int i = 0; i < b.key_count; i++)
         failed = failed || b.keys[i].failed;
     if (rc == 0 && (failed || b.full))
@@ -299,7 +314,8 @@ sqlite3_stmt *sq_select(struct sq_conn *c, const struct sq_coll *coll, const str
     }
     for (int i = 0; i < b.key_count; i++)
         kt_buf_free(&b.keys[i]);
-    free(b.keys);
+    if (b.keys != b.few)
+        free(b.keys);
     kt_buf_free(&b.sql);
     return stmt;
 }

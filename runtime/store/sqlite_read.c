@@ -192,6 +192,15 @@ static void nothing(struct kt_read *r) {
     bson_destroy(&list);
 }
 
+static int step_once(struct sq_conn *c, const char *sql, struct kt_error *err) {
+    sqlite3_stmt *s = sq_prepare(c, sql, err);
+    if (s == NULL)
+        return err ? -(int)err->code : -KT_INTERNAL;
+    int step = sqlite3_step(s), rc = step == SQLITE_DONE ? 0 : sq_fail(c, step, err);
+    sq_done(s);
+    return rc;
+}
+
 int sq_read(struct kt_engine *engine, const char *db, struct kt_read *r, struct kt_error *err) {
     struct sq_engine *e = (struct sq_engine *)engine;
     int rc = kt_limit_check(&r->limits, err);
@@ -210,7 +219,11 @@ int sq_read(struct kt_engine *engine, const char *db, struct kt_read *r, struct 
         return rc;
     }
     c->limit = &r->limits;
-    struct sq_coll *coll = sq_coll(c, r->coll, &rc, err);
+    /* One transaction: the catalog is that of the rows, and the file is locked once. */
+    struct sq_coll *coll = NULL;
+    rc = step_once(c, "BEGIN", err);
+    if (rc == 0)
+        coll = sq_coll(c, r->coll, &rc, err);
     bool array = r->kind == KT_FIND && r->json && !r->one;
     if (array)
         kt_buf_addc(&r->out, '[');
@@ -225,6 +238,13 @@ int sq_read(struct kt_engine *engine, const char *db, struct kt_read *r, struct 
         kt_buf_addc(&r->out, ']');
     if (rc == 0 && r->out.failed)
         rc = kt_fail(err, KT_NO_MEMORY, "no memory for the answer");
+    if (!sqlite3_get_autocommit(c->db)) {
+        struct kt_error end;
+        if (step_once(c, "COMMIT", &end) != 0 && rc == 0) {
+            *err = end;
+            rc = -(int)end.code;
+        }
+    }
     sq_reader_put(c);
     sq_file_release(f);
     return rc;

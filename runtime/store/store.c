@@ -269,6 +269,11 @@ void kt_store_load(struct kt_store *s, struct kt_store_load *out) {
     pthread_mutex_unlock(&s->lock);
 }
 
+int64_t kt_store_version(struct kt_store *s, const char *db) {
+    const struct kt_engine_class *class = s->engine->class;
+    return s->closing || class->version == NULL ? -1 : class->version(s->engine, db);
+}
+
 /* ---- life ---- */
 
 static void run_tidy(struct kt_job *job) {

@@ -74,6 +74,10 @@ struct kt_store_load {
 };
 void kt_store_load(struct kt_store *s, struct kt_store_load *out);
 
+/* Another number after every commit to the database, whoever made it; -1: not known, and nothing that
+ * was read before may be taken as still so. At once, on the loop's thread. */
+int64_t kt_store_version(struct kt_store *s, const char *db);
+
 /* blob.c: content-addressed bytes in kt_p_blobs, on a store thread. */
 #define KT_BLOB_CHUNK (4u << 20)
 #define KT_BLOB_COLL "kt_p_blobs"
