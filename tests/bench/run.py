@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import loads_durable  # noqa: E402
 import loads_http  # noqa: E402
+import loads_memory  # noqa: E402
 import loads_tables  # noqa: E402
 import page  # noqa: E402
 from kontor_service import ROOT  # noqa: E402
@@ -21,6 +23,12 @@ from row import met, show  # noqa: E402
 PARTS = {  # name: (title, function)
     "http": ("Documents over HTTP", loads_http.documents),
     "hello": ("The smallest route", loads_http.hello),
+    "durable": ("A durable run", loads_durable.runs),
+    "start": ("Start", loads_memory.start),
+    "idle": ("An idle worker", loads_memory.idle),
+    "waiting": ("Waiting runs", loads_memory.waiting),
+    "followers": ("Followers", loads_memory.followers),
+    "csv": ("Reading CSV", loads_tables.csv),
     "rules": ("Rules over a million rows", loads_tables.rules),
 }
 KEPT = ROOT / ".bench/results.json"
