@@ -19,6 +19,9 @@ local M = {}
 --- Bytes of a result's output.
 M.OUTPUT_BYTES = 1024 * 1024
 
+--- What a waiting run has to show, in its document: an output, and the little beside it.
+M.PARKED_BYTES = M.OUTPUT_BYTES + 64 * 1024
+
 ---@class engine.End how a run ended
 ---@field status string
 ---@field stop_reason string
@@ -52,7 +55,7 @@ local function ms_of(date)
 end
 
 --- Numbers of an ended run.
-local function metrics_of(doc, run, now, found)
+local function metrics_of(doc, run, progress, now, found)
   local started = ms_of(doc.started_at)
   return {
     duration_ms = started and now - started or 0,
@@ -63,7 +66,7 @@ local function metrics_of(doc, run, now, found)
     tool_calls = run and run.tool_calls or 0,
     input_tokens = 0,
     output_tokens = 0,
-    rows = run and run.context.progress.rows or 0,
+    rows = progress.rows or 0,
     findings = found and found.total or 0,
   }
 end
@@ -113,18 +116,19 @@ end
 
 --- End a run in the store and tell everyone. `token` is the one its update is filtered by: the
 --- writer's. Yields until it is in the store or the run is lost.
----@param o {project: table, db: table, doc: table, writer: engine.Writer, run: engine.Run?, from: string?, ended: table?}
---- `from`: the status in the store that is ended (running when absent); `ended` is filled: the result
+---@param o {project: table, db: table, doc: table, writer: engine.Writer, run: engine.Run?, parked: table?, from: string?, ended: table?}
+--- `parked`: what a run that is not here had to show; `from`: the status in the store that is ended
+--- (running when absent); `ended` is filled: the result
 --- and what was set in the execution's document
 ---@param ended engine.End
 ---@return table? result, table? err code "lost": someone else ended it
 function M.finish(o, ended)
   local doc, writer, db = o.doc, o.writer, o.db
   local project_id = o.project.id
-  local context = o.run and o.run.context
-  local report = context and context.progress.report
+  local progress = o.run and o.run.context.progress or o.parked or {}
+  local report = progress.report
   -- Those of its last sweep first, then what its end adds.
-  local warnings = { unpack(context and context.progress.warnings or {}) }
+  local warnings = { unpack(progress.warnings or {}) }
   checked_output(ended)
   local found, ops, err
   if report then
@@ -145,7 +149,7 @@ function M.finish(o, ended)
   end
   -- Not before anything of the run, should the clock have been set back.
   local now = math.max(clock.now(), o.run and o.run.now or 0)
-  local numbers = metrics_of(doc, o.run, now, found)
+  local numbers = metrics_of(doc, o.run or o.parked, progress, now, found)
   local error_doc = ended.error and M.error_doc(ended.error) or nil
   if not writer.lost then
     writer:event("execution." .. ended.status, {
@@ -177,7 +181,7 @@ function M.finish(o, ended)
     created_at = at,
     day = tostring(at):sub(1, 10),
     duration_bucket = M.duration_bucket(numbers.duration_ms),
-    mapping = context and context.progress.mapping or nil,
+    mapping = progress.mapping,
     by_category = found and found.by_category or nil,
     by_severity = found and found.by_severity or nil,
   }
@@ -200,7 +204,7 @@ function M.finish(o, ended)
     filter = { _id = doc._id, token = writer.token, status = o.from or "running" },
     update = {
       set = set,
-      unset = { "wake_at" },
+      unset = { "wake_at", "parked" },
     },
   }
   local results
@@ -251,7 +255,11 @@ function M.from_outside(project, db, doc, ended)
       hub.publish(doc._id, event)
     end,
   }
-  return M.finish({ project = project, db = db, doc = doc, writer = writer, from = doc.status }, ended)
+  local parked = doc.parked
+  if parked and parked.partial ~= nil then
+    ended.output, ended.partial = parked.partial, true
+  end
+  return M.finish({ project = project, db = db, doc = doc, writer = writer, parked = parked, from = doc.status }, ended)
 end
 
 return M

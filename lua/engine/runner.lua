@@ -130,6 +130,18 @@ local function ended_of(this, outcome)
   }
 end
 
+--- What a run has to show, as its document holds it while the run is nowhere in memory.
+local function shown(this)
+  local kept = { steps = this.steps, tool_calls = this.tool_calls }
+  for _, name in ipairs { "partial", "report", "rows", "mapping", "warnings" } do
+    kept[name] = this.context.progress[name]
+  end
+  if #value.encode(kept) > finish.PARKED_BYTES then
+    kept.partial = nil
+  end
+  return kept
+end
+
 --- Give the coroutine up until `until_ms`.
 ---@return boolean parked
 local function park(entry, writer, until_ms)
@@ -143,7 +155,8 @@ local function park(entry, writer, until_ms)
   ops[#ops + 1] = {
     op = "update", coll = "kt_p_executions", must_match = true,
     filter = { _id = doc._id, token = writer.token, status = "running" },
-    update = { set = { status = "waiting", due_at = value.date(due), last_seq = writer.seq } },
+    update = { set = { status = "waiting", due_at = value.date(due), last_seq = writer.seq,
+      parked = shown(entry.run) } },
   }
   local results, err = writer:commit(ops)
   if not results then

@@ -246,6 +246,29 @@ describe("a run that is rebuilt from its journal", function()
     assert(engine.execution.cancel(sleepy, support.principal, long.execution_id))
   end)
 
+  it("is cancelled while it waits, and shows what it had", function()
+    local project, its_instance = support.project [[
+      workflow { name = "patient", run = function()
+        result.partial { so_far = { 1, 2 } }
+        pcall(data.get, "instance", "inst_" .. ("0"):rep(32))
+        time.sleep(3600)
+      end }
+    ]]
+    local accepted = support.accept(project, its_instance)
+    for _ = 1, 500 do
+      if engine.execution.get(project, accepted.execution_id).status == "waiting" then break end
+      task.sleep(0.01)
+    end
+    wait_gone(accepted.execution_id)
+    local doc = assert(engine.execution.cancel(project, support.principal, accepted.execution_id))
+    assert.equal("cancelled", doc.status)
+    local result = assert(project.db:find_one("kt_p_results", { execution_id = accepted.execution_id }))
+    assert.is_true(result.partial)
+    assert.same({ so_far = { 1, 2 } }, result.output)
+    assert.is_true(result.metrics.steps > 0)
+    assert.is_nil(project.db:find_one("kt_p_executions", { _id = accepted.execution_id }).parked)
+  end)
+
   it("is given back by a worker that drains, and ends elsewhere", function()
     local slow, its_instance = support.project [[
       workflow { name = "slow", run = function() local a = random() time.sleep(0.8) return { a, random() } end }
