@@ -44,7 +44,7 @@ end
 
 -- sha-256 of a digest field (RFC 9530) in hex; nil when it has none.
 local function digest_of(headers, name)
-  local given = headers[name]
+  local given = headers[name:lower()]
   if not given then return nil end
   local text = given:match("sha%-256=:([A-Za-z0-9+/]+=*):")
   if not text then
@@ -57,7 +57,7 @@ local function digest_of(headers, name)
 end
 
 local function number_of(headers, name)
-  local given = headers[name]
+  local given = headers[name:lower()]
   if not given then return nil end
   if not given:find("^%d+$") or #given > 15 then return refuse(name, "format", "must be a number of bytes") end
   return tonumber(given)
@@ -82,14 +82,14 @@ local function wanted(ctx)
   local complete = headers["upload-complete"]
   if complete and complete ~= "?0" and complete ~= "?1" then return refuse("Upload-Complete", "format", "must be ?0 or ?1") end
   if complete then want.complete = complete == "?1" end
-  want.offset, err = number_of(headers, "upload-offset")
+  want.offset, err = number_of(headers, "Upload-Offset")
   if err then return nil, err end
   if want.offset and not complete then return refuse("Upload-Complete", "required", "goes with Upload-Offset") end
-  want.length, err = number_of(headers, "upload-length")
+  want.length, err = number_of(headers, "Upload-Length")
   if err then return nil, err end
-  want.content, err = digest_of(headers, "content-digest")
+  want.content, err = digest_of(headers, "Content-Digest")
   if err then return nil, err end
-  want.whole, err = digest_of(headers, "repr-digest")
+  want.whole, err = digest_of(headers, "Repr-Digest")
   if err then return nil, err end
   return want
 end

@@ -150,12 +150,27 @@ local function sweep_files(project, folder)
   return true
 end
 
+-- What was on its way to a dataset whose sealing or archiving ended in a crash, before it was cleared.
+local function drop_late(project)
+  local ids, err = project.db:distinct(coll, "dataset_id", {})
+  if not ids then return nil, err end
+  for _, id in ipairs(ids) do
+    local closed
+    closed, err = project.db:find_one("kt_p_datasets", {{"status", "nin", {"open", "sealing"}}, _id = id}, {projection = {"_id"}})
+    local ok = closed == nil and not err
+    if closed then ok, err = drop_all(project, {dataset_id = id}) end
+    if not ok then return nil, err end
+  end
+  return true
+end
+
 ---Take back what is left over in a project.
 ---@param project kontor.Project
 ---@return true|nil
 ---@return kontor.Error|nil
 function M.sweep(project)
   local ok, err = drop_all(project, {{"touched_at", "lt", value.date(clock.now() - keep_ms)}})
+  if ok then ok, err = drop_late(project) end
   local folder
   if ok then folder, err = M.folder(project) end
   if not folder then return nil, err end

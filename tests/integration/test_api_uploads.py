@@ -148,7 +148,8 @@ def test_digests(api, service):
     data = rows(100)
     check_problem(api.part(data[:100], Content_Digest=digest(data[:99])), 422, "validation_failed", fields={"Content-Digest": "invalid"})
     assert api.state() == (0, False)
-    check_problem(api.part(data[:100], 0, Content_Digest="sha-256=:AAAA:"), 422, "validation_failed", fields={"content-digest": "format"})
+    check_problem(api.part(data[:100], 0, Content_Digest="sha-256=:AAAA:"), 422, "validation_failed", fields={"Content-Digest": "format"})
+    check_problem(api.part(b"x", "-1"), 422, "validation_failed", fields={"Upload-Offset": "format"})
     assert api.part(data[:100], 0, Content_Digest=f"{digest(data[:100])}, sha-512=:AAAA:").status == 204
     assert api.part(data[100:200], 100, Content_Digest=digest(data[100:200])).status == 204
     check_problem(api.part(data[200:], 200, True, Repr_Digest=digest(data[200:])), 422, "validation_failed",
@@ -324,6 +325,22 @@ def test_after_a_day_it_is_forgotten(make_service):
     api.port = service.port
     eventually(lambda: not left_files(service, api), "the file is gone")
     eventually(lambda: api.used() == 0, "the reservation is gone")
+    check(service)
+
+
+def test_a_sealing_that_ends_in_a_crash_leaves_nothing(make_service):
+    service = make_service().start()
+    api = Uploads(service.port).new()
+    api.part(rows(123), complete=True)
+    for i in range(50):
+        assert api.part(rows(50), name=f"late-{i}.csv").status == 204
+    [pid] = service.workers()
+    api.ok("POST", f"{DATASETS}/{api.dataset}/seal", {}, want=(200,))
+    os.kill(pid, signal.SIGKILL)  # before all of them are gone
+    eventually(lambda: [p for p in service.workers() if p != pid], "the worker is replaced")
+    eventually(lambda: service.get("/ready").status == 200, "it is ready")
+    eventually(lambda: not left_files(service, api), "the uploads are gone")
+    eventually(lambda: api.used() == len(rows(123)), "their reservations are gone")
     check(service)
 
 
