@@ -68,7 +68,7 @@ def storm(make_service, rounds, seed):
     rng = random.Random(seed)
     print(f"seed {seed}")
     service = make_service(KONTOR_DRAIN_SECONDS=2).start()
-    engine = Engine(service.port)
+    engine = Engine(service.port).unlimited()
     instance = engine.make_agent("busy", WORKFLOW)
     lost = 0
     known = set()

@@ -18,6 +18,12 @@ class Engine(Client):
     def script(self, path, source):
         return self.put("/api/v1/master/scripts/" + urllib.parse.quote(path, safe=""), {"source": source})
 
+    def unlimited(self):
+        """As many requests as a load makes."""
+        self.ok("PUT", f"/api/v1/master/projects/{self.project}", {"project_name": "Test", "customer_name": "Test",
+                                                                  "quotas": {"requests_per_minute": 1000000}})
+        return self
+
     def make_project(self, **quotas):
         self.ok("POST", "/api/v1/master/projects", {
             "project_id": self.project, "project_name": "Test", "customer_name": "Test", "quotas": quotas}, want=(201,))

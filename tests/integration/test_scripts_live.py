@@ -31,7 +31,7 @@ def write(service, text, name="workflow.lua"):
 
 def test_a_change_under_load(make_service):
     service = make_service().start()
-    engine = Engine(service.port)
+    engine = Engine(service.port).unlimited()
     instance = engine.make_agent("versioned", VERSIONED.format(version=1))
     accepted, faults, stop = [], [], threading.Event()
 
