@@ -83,7 +83,8 @@ rule {
             created_by = order.created_by, po_value = value,
             received_value = received[order.po_id], invoiced_value = invoiced[order.po_id],
           },
-          explanation = ("Vendor %s %s: order %s over %s."):format(order.vendor_id, words[reason], order.po_id, tostring(value)),
+          explanation = ("Vendor %s %s: order %s over %s %s."):format(order.vendor_id, words[reason], order.po_id, tostring(value),
+            order.currency or t.currency_cc),
         }
       end
     end

@@ -136,7 +136,8 @@ rule {
               currency = order.currency or order["company.currency"],
               severity = { floor = (reason == "country" or reason == "self_approval") and "high" or nil },
               evidence = evidence,
-              explanation = ("Vendor %s %s: order %s over %s."):format(order.vendor_id, words, order.po_id, tostring(value)),
+              explanation = ("Vendor %s %s: order %s over %s %s."):format(order.vendor_id, words, order.po_id, tostring(value),
+                order.currency or order["company.currency"] or t.currency_cc),
             }
           end
         end

@@ -86,9 +86,9 @@ rule {
           total = window.total, limit = first.limit, currency = first.cc, first_date = t.iso(first.order_date),
           last_date = t.iso(window.last), orders = list,
         },
-        explanation = ("%d orders of %s to vendor %s from %s to %s, %s %s together: each is below the limit of %s."):format(
+        explanation = ("%d orders of %s to vendor %s from %s to %s, %s %s together: each is below the limit of %s %s."):format(
           window.count, first.created_by or "one buyer", first.vendor_id, t.iso(first.order_date), t.iso(window.last),
-          tostring(window.total), first.cc, tostring(first.limit)),
+          tostring(window.total), first.cc, tostring(first.limit), first.cc),
       }
     end
   end,
