@@ -5,6 +5,7 @@ local api_key = require "domain.api_key"
 local audit = require "domain.audit"
 local clock = require "kt.clock"
 local config = require "kt.config"
+local console = require "console"
 local cursor = require "http.cursor"
 local dispatch = require "http.dispatch"
 local engine = require "engine"
@@ -90,6 +91,7 @@ end
 local function tend(master)
   while task.sleep(tend_seconds) do
     audit.flush_denied(master)
+    console.tend()
     api_key.exist() -- for those who do not ask: a first key may have been made by another worker
   end
 end
@@ -100,10 +102,13 @@ local function serve(ctx, app)
   if not server then return nil, err end
   servers[1] = server
   if ctx.admin_fd then
-    server, err = http.serve{fd = ctx.admin_fd, via = "unix", handler = handler}
+    server, err = http.serve{fd = ctx.admin_fd, via = "unix", handler = console.handler(handler)}
     if not server then return nil, err end
     servers[2] = server
   end
+  server, err = console.listen()
+  if server then servers[#servers + 1] = server
+  else log.warn("console.unasked", {msg = "the console cannot ask this worker: " .. tostring(err.message)}) end
   return true
 end
 
@@ -123,6 +128,7 @@ local function drain(seconds)
   for _, t in ipairs(closing) do t:join() end
   tending:cancel()
   tending:join()
+  console.close()
   audit.flush_denied(project.master())
   store.close()
 end

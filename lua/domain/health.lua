@@ -63,7 +63,8 @@ local function ask_store()
 end
 
 -- Milliseconds that the loop was late, as the worker last measured it.
-local function loop_lag_ms()
+---@return number
+function M.loop_lag_ms()
   local seconds = metrics.render():match("\nkontor_loop_lag_seconds%S* (%S+)")
   return math.floor((tonumber(seconds) or 0) * 1e4) / 10
 end
@@ -111,7 +112,7 @@ function M.master()
       connections_max = json.null, open_projects = projects_open(stats),
       queue = stats.queue},
     counts = counts,
-    workers = json.array{{worker = M.state.worker, runs = M.state.runs(), loop_lag_ms = loop_lag_ms()}},
+    workers = json.array{{worker = M.state.worker, runs = M.state.runs(), loop_lag_ms = M.loop_lag_ms()}},
     providers = {}, mcp = {sessions = 0},
   }, {"status", "version", "store", "counts", "workers", "providers", "mcp"}))
 end

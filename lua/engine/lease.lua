@@ -118,6 +118,36 @@ local function dead(row)
   return row.lease_until.ms < clock.now()
 end
 
+--- This incarnation's row.
+---@return {_id: string, slot: integer, host: string, pid: integer, started_at: userdata}
+function M.row()
+  return assert(me, "the engine is not started")
+end
+
+--- Rows of the incarnations that live, this one among them, by slot and start. `here` says which are
+--- processes of this host and data directory.
+---@return table[]? rows, table? err
+function M.living()
+  local rows, err = places.master():find(COLLECTION, {}, { sort = { { "_id", 1 } }, limit = 500 })
+  if not rows then
+    return nil, err
+  end
+  local list = {}
+  for _, row in ipairs(rows) do
+    if not dead(row) then
+      row.here = row.host == me.host
+      list[#list + 1] = row
+    end
+  end
+  table.sort(list, function(a, b)
+    if a.slot ~= b.slot then
+      return a.slot < b.slot
+    end
+    return a.started_at.ms < b.started_at.ms
+  end)
+  return list
+end
+
 --- Rows of incarnations that are dead, and how many others live.
 ---@return table[]? rows, integer|table alive_or_err
 function M.dead()

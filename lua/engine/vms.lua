@@ -44,7 +44,10 @@ local function shared_files()
   return files
 end
 
-local function with_shared(bundle_files)
+--- The files of a bundle and those that every bundle may require. Yields.
+---@param bundle_files table<string, string>
+---@return table<string, string>? files a new table, table? err
+function M.with_shared(bundle_files)
   local extra, err = shared_files()
   if not extra then
     return nil, err
@@ -93,7 +96,7 @@ function M.acquire(project_id, bundle)
       return entry
     end
   end
-  local files, err = with_shared(bundle.files)
+  local files, err = M.with_shared(bundle.files)
   local vm
   if files then
     vm, err = script.vm { files = files, cap = M.BYTES, share = project_id }
@@ -113,6 +116,20 @@ end
 function M.release(entry)
   entry.runs = entry.runs - 1
   while total > M.WARM and close_oldest() do end
+end
+
+--- The VMs of this worker.
+---@return {project_id: string, bundle: string, bytes: integer, peak: integer, runs: integer}[]
+function M.list()
+  local list = {}
+  for key, pool in pairs(pools) do
+    local project_id, bundle = key:match("^(.*)\n(.*)$")
+    for _, entry in ipairs(pool) do
+      local stats = entry.vm:stats()
+      list[#list + 1] = { project_id = project_id, bundle = bundle, bytes = stats.used, peak = stats.peak, runs = entry.runs }
+    end
+  end
+  return list
 end
 
 --- Close every VM that nothing runs in.

@@ -8,6 +8,7 @@
  *       limits: headers, target, body, write_queue (bytes), connections, header_time, body_time,
  *       idle_time, write_time, linger_time (seconds); the defaults are those of net/http.h.
  *   http.listen("127.0.0.1:0") -> fd, port | nil, err
+ *   http.listen("unix:PATH") -> fd | nil, err      0600; a file that is there is removed
  *   server:drain(seconds) -> bool    accept no more, finish what runs; true: all are gone,
  *       also the WebSockets, which the handlers close (1001)
  *   server:close()    cuts every connection      server:connections() -> n
@@ -230,6 +231,13 @@ static int l_listen(lua_State *L) {
     const char *address = luaL_checkstring(L, 1);
     int fd, port;
     struct kt_error err;
+    if (strncmp(address, "unix:", 5) == 0) {
+        fd = kt_listen_unix(address + 5, &err);
+        if (fd < 0)
+            return kt_push_error(L, &err);
+        lua_pushinteger(L, fd);
+        return 1;
+    }
     if (kt_listen_tcp(address, 1, &fd, &port, &err) != 0)
         return kt_push_error(L, &err);
     lua_pushinteger(L, fd);

@@ -2,6 +2,10 @@
  *
  *   log.debug|info|warn|error(event, {request_id=, project_id=, execution_id=, msg=, …}?)
  *   log.wants("debug"|…) -> boolean, for lines that cost something to make
+ *   log.level(project_id?) -> "debug"|"info"|"warn"|"error"
+ *       the level that holds for its lines here
+ *   log.set_level(project_id, level | nil) -> true | nil, err
+ *       for its lines in this process; nil: the general one again; at most 64 projects have one
  *   log.execution{project_id=, execution_id=, instance_id=, status=, …}   logs/executions.log
  *
  * A value is a string, number or boolean; anything else is written as its type. */
@@ -14,9 +18,9 @@
 #define FIELDS_MAX 32
 
 static const char *const line_order[] = {"request_id", "project_id", "execution_id", NULL};
-static const char *const execution_order[] = {"project_id", "execution_id", "instance_id", "status",
-                                              "stop_reason", "duration_ms", "cost_usd", "findings",
-                                              NULL};
+static const char *const execution_order[] = {"project_id", "execution_id", "instance_id",
+                                              "status",     "stop_reason",  "duration_ms",
+                                              "cost_usd",   "findings",     NULL};
 
 static bool listed(const char *name, const char *const order[]) {
     for (; *order != NULL; order++)
@@ -122,9 +126,27 @@ static int l_execution(lua_State *L) {
     return 0;
 }
 
+static int l_level(lua_State *L) {
+    lua_pushstring(L, kt_log_level_name(kt_log_level_for(luaL_optstring(L, 1, NULL))));
+    return 1;
+}
+
+static int l_set_level(lua_State *L) {
+    struct kt_error err;
+    const char *project = luaL_checkstring(L, 1), *name = luaL_optstring(L, 2, NULL);
+    int level = name != NULL ? kt_log_level_of(name) : -1;
+    luaL_argcheck(L, name == NULL || level >= 0, 2, "debug, info, warn or error");
+    if (!kt_log_project_level(project, level)) {
+        kt_fail(&err, KT_INVALID_ARGUMENT, "too many projects have a log level of their own");
+        return kt_push_error(L, &err);
+    }
+    lua_pushboolean(L, true);
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"debug", l_debug}, {"info", l_info},           {"warn", l_warn},
-    {"error", l_error}, {"wants", l_wants},         {"execution", l_execution},
+    {"debug", l_debug},         {"info", l_info},   {"warn", l_warn},           {"error", l_error},
+    {"execution", l_execution}, {"level", l_level}, {"set_level", l_set_level}, {"wants", l_wants},
     {NULL, NULL},
 };
 

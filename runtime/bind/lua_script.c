@@ -5,8 +5,9 @@
  *   script.vm{files={path=source}, cap=bytes?, share=name?} -> vm | nil, err      (only *.lua are
  *   compiled; the VMs of one share, a project's, take turns together)
  *   vm:start{path=, input=value?, run=value?, seed=text, now=ms, max_instructions=?, deadline=s?,
- *       call=name?} -> run | nil, err     run= is a workflow's first argument; call= calls that
- *       function of the table which the file returns, with input
+ *       call=name?, keep=bool?} -> run | nil, err
+ *       run= is a workflow's first argument; call= calls that function of the table which the file
+ *       returns, with input; keep= its globals are those of the runs with keep before it
  *   vm:stats() -> {used, peak, cap, runs}      vm:close() ends its runs
  *   run:next() -> {status="calls", calls={{id=, name=, args=blob, hash=sha256 hex, emit=bool}…}}
  *       (those that are new; none while other calls are open)
@@ -14,6 +15,8 @@
  *   run:answer(id, true, blob, now_ms?) | run:answer(id, false, error table, now_ms?) -> true
  *       | nil, err (no such open call)
  *   run:place() -> {script, line} | nil    where it is just now
+ *   run:stack() -> {{script=, line=, name=?, call=?}…}   all that it is in, the innermost first;
+ *       call: of a branch of parallel, the call that it waits for
  *   run:close() ends it without a word
  *
  * err of a script: {code, message, retryable, where={script, line}?, details?}.
@@ -363,6 +366,41 @@ static int l_place(lua_State *L) {
     return 1;
 }
 
+struct frames {
+    lua_State *L;
+    int n;
+};
+
+static void add_frame(void *ud, int call, const char *script, int line, const char *name) {
+    struct frames *frames = ud;
+    lua_State *L = frames->L;
+    if (frames->n >= 200)
+        return;
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, script);
+    lua_setfield(L, -2, "script");
+    lua_pushinteger(L, line);
+    lua_setfield(L, -2, "line");
+    if (name != NULL) {
+        lua_pushstring(L, name);
+        lua_setfield(L, -2, "name");
+    }
+    if (call != 0) {
+        lua_pushinteger(L, call);
+        lua_setfield(L, -2, "call");
+    }
+    lua_rawseti(L, -2, ++frames->n);
+}
+
+static int l_stack(lua_State *L) {
+    struct box *box = check_run(L);
+    struct frames frames = {L, 0};
+    lua_newtable(L);
+    if (box->run != NULL)
+        kt_run_stack(box->run, add_frame, &frames);
+    return 1;
+}
+
 static int l_run_close(lua_State *L) {
     struct box *box = check_run(L);
     struct kt_run *run = box->run;
@@ -420,7 +458,8 @@ static int l_start(lua_State *L) {
                                .function = kt_opt_string(L, 2, "call", NULL),
                                .now_ms = (int64_t)kt_opt_number(L, 2, "now", 0),
                                .max_steps = (uint64_t)kt_opt_number(L, 2, "max_instructions", 0),
-                               .deadline = kt_opt_number(L, 2, "deadline", 0)};
+                               .deadline = kt_opt_number(L, 2, "deadline", 0),
+                               .keep = kt_opt_bool(L, 2, "keep", false)};
     luaL_argcheck(L, o.path != NULL, 2, "path is missing");
     o.mode = o.function != NULL ? "call" : "run";
     set_seed(L, &o, kt_opt_string(L, 2, "seed", ""));
@@ -521,9 +560,9 @@ static const luaL_Reg vm_methods[] = {{"start", l_start},
                                       {"close", l_vm_close},
                                       {"__gc", l_vm_close},
                                       {NULL, NULL}};
-static const luaL_Reg run_methods[] = {{"next", l_next},      {"answer", l_answer},
-                                       {"place", l_place},    {"close", l_run_close},
-                                       {"__gc", l_run_close}, {NULL, NULL}};
+static const luaL_Reg run_methods[] = {
+    {"next", l_next},       {"answer", l_answer},  {"place", l_place}, {"stack", l_stack},
+    {"close", l_run_close}, {"__gc", l_run_close}, {NULL, NULL}};
 
 int luaopen_kt_script(lua_State *L) {
     kt_class(L, "kt.script_vm", vm_methods);

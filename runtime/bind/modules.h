@@ -9,6 +9,7 @@
     X("kt.clock", luaopen_kt_clock)                                                                \
     X("kt.config", luaopen_kt_config)                                                              \
     X("kt.crypto", luaopen_kt_crypto)                                                              \
+    X("kt.edit", luaopen_kt_edit)                                                                  \
     X("kt.fault", luaopen_kt_fault)                                                                \
     X("kt.fetch", luaopen_kt_fetch)                                                                \
     X("kt.file", luaopen_kt_file)                                                                  \

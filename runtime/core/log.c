@@ -23,6 +23,15 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sink app = {NULL, -1}, executions = {NULL, -1};
 static _Atomic int lowest = KT_INFO;
 
+/* Levels of projects, a few that someone looks into. */
+#define PROJECTS_MAX 64
+static pthread_rwlock_t project_lock = PTHREAD_RWLOCK_INITIALIZER;
+static struct {
+    char id[64];
+    int level;
+} projects[PROJECTS_MAX];
+static _Atomic int project_count;
+
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 int kt_log_level_of(const char *name) {
@@ -34,6 +43,65 @@ int kt_log_level_of(const char *name) {
 
 void kt_log_level(enum kt_level level) {
     atomic_store(&lowest, (int)level);
+}
+
+const char *kt_log_level_name(enum kt_level level) {
+    return level_names[level];
+}
+
+/* The caller holds project_lock. */
+static int find_project(const char *id, size_t len) {
+    int at = project_count;
+    while (--at >= 0 && (strncmp(projects[at].id, id, len) != 0 || projects[at].id[len] != '\0')) {
+    }
+    return at;
+}
+
+bool kt_log_project_level(const char *project_id, int level) {
+    size_t len = strlen(project_id);
+    bool ok = true;
+    if (len == 0 || len >= sizeof projects[0].id)
+        return false;
+    pthread_rwlock_wrlock(&project_lock);
+    int at = find_project(project_id, len);
+    if (level < 0) {
+        if (at >= 0)
+            projects[at] = projects[--project_count];
+    } else if (at >= 0) {
+        projects[at].level = level;
+    } else if (project_count == PROJECTS_MAX) {
+        ok = false;
+    } else {
+        memcpy(projects[project_count].id, project_id, len + 1);
+        projects[project_count++].level = level;
+    }
+    pthread_rwlock_unlock(&project_lock);
+    return ok;
+}
+
+static int level_for(const char *id, size_t len) {
+    int level = atomic_load_explicit(&lowest, memory_order_relaxed);
+    if (id == NULL || len >= sizeof projects[0].id)
+        return level;
+    pthread_rwlock_rdlock(&project_lock);
+    int at = find_project(id, len);
+    if (at >= 0)
+        level = projects[at].level;
+    pthread_rwlock_unlock(&project_lock);
+    return level;
+}
+
+enum kt_level kt_log_level_for(const char *project_id) {
+    return (enum kt_level)level_for(project_id, project_id != NULL ? strlen(project_id) : 0);
+}
+
+/* Is a line of this level wanted? Without levels of projects it costs one look. */
+static bool wanted(enum kt_level level, const struct kt_log_field *fields, int count) {
+    if (atomic_load_explicit(&project_count, memory_order_relaxed) > 0)
+        for (int i = 0; i < count; i++)
+            if (strcmp(fields[i].name, "project_id") == 0 && fields[i].value != NULL)
+                return (int)level >= level_for(fields[i].value, fields[i].len);
+    return (int)level >= atomic_load_explicit(&lowest, memory_order_relaxed);
 }
 
 static int open_file(const char *path) {
@@ -213,16 +281,18 @@ static void finish(struct kt_buf *line, const struct sink *sink, bool to_stderr)
 }
 
 bool kt_log_wants(enum kt_level level) {
-    return (int)level >= atomic_load_explicit(&lowest, memory_order_relaxed);
+    return atomic_load_explicit(&project_count, memory_order_relaxed) > 0 ||
+           (int)level >= atomic_load_explicit(&lowest, memory_order_relaxed);
 }
 
 void kt_log_fields(enum kt_level level, const char *event, const struct kt_log_field *fields,
                    int count) {
-    if (!kt_log_wants(level))
+    if (!wanted(level, fields, count))
         return;
     struct kt_buf line = KT_BUF_INIT;
     begin(&line);
-    kt_buf_addf(&line, " level=%s event=%s", level_names[level], good_name(event) ? event : "unnamed");
+    kt_buf_addf(&line, " level=%s event=%s", level_names[level],
+                good_name(event) ? event : "unnamed");
     for (int i = 0; i < count; i++)
         if (fields[i].value != NULL && good_name(fields[i].name))
             add_pair(&line, fields[i].name, fields[i].value, fields[i].len);

@@ -16,7 +16,13 @@ enum kt_level { KT_DEBUG, KT_INFO, KT_WARN, KT_ERROR };
 
 /* Level below which nothing is written. Default KT_INFO. */
 void kt_log_level(enum kt_level level);
+/* May a line of this level be written? One of a project with a level of its own may, too. */
 bool kt_log_wants(enum kt_level level);
+/* A level of its own for the lines with this project_id, in this process, until it is changed; -1:
+ * none any more. false: 64 projects have one already, or the id is no id. */
+bool kt_log_project_level(const char *project_id, int level);
+/* The level that a project's lines have; NULL: the general one. */
+enum kt_level kt_log_level_for(const char *project_id);
 /* Append to `path` too (made when absent); NULL: stderr alone. */
 int kt_log_open(const char *path, struct kt_error *err);
 /* Open the files again after they were moved away (USR1). */
@@ -38,6 +44,7 @@ void kt_log_fields(enum kt_level level, const char *event, const struct kt_log_f
 
 /* "debug", "info", "warn", "error"; -1 when it is none of these. */
 int kt_log_level_of(const char *name);
+const char *kt_log_level_name(enum kt_level level);
 
 /* logs/executions.log: one line a change of status, `ts=…` and the fields as given, to this file
  * alone. Without kt_log_open_executions the lines go to stderr. */

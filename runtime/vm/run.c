@@ -64,8 +64,8 @@ static bool has_file(struct kt_script *script, const char *path) {
     return found;
 }
 
-/* "FILE:12: …" as Lua begins its messages: the only trace of a line whose frame is gone, in a branch
- * of parallel or behind a tail call. */
+/* "FILE:12: …" as Lua begins its messages: the only trace of a line whose frame is gone, in a
+ * branch of parallel or behind a tail call. */
 static void place_of_message(struct kt_script *script, struct kt_script_error *err) {
     char path[256];
     int line, end = 0;
@@ -187,16 +187,29 @@ static int start(lua_State *L, void *ud) {
     struct kt_run *run = s->run;
     struct kt_script *script = run->script;
     lua_createtable(L, 3, 0); /* 1: what belongs to the run */
-    lua_newtable(L);          /* 2: its environment */
-    lua_pushvalue(L, 2);
-    lua_setfield(L, 2, "_G");
-    lua_rawgeti(L, LUA_REGISTRYINDEX, script->env_meta_ref);
-    lua_setmetatable(L, 2);
-    lua_rawseti(L, 1, 1);
+    if (s->options->keep && script->kept_ref != 0) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, script->kept_ref);
+        lua_rawgeti(L, 2, 1);
+        lua_rawseti(L, 1, 1);
+        lua_rawgeti(L, 2, 3);
+        lua_rawseti(L, 1, 3);
+    } else {
+        lua_newtable(L); /* 2: its environment */
+        lua_pushvalue(L, 2);
+        lua_setfield(L, 2, "_G");
+        lua_rawgeti(L, LUA_REGISTRYINDEX, script->env_meta_ref);
+        lua_setmetatable(L, 2);
+        lua_rawseti(L, 1, 1);
+        lua_newtable(L);
+        lua_rawseti(L, 1, 3);
+        if (s->options->keep) {
+            lua_pushvalue(L, 1);
+            script->kept_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+        }
+    }
     lua_newtable(L);
     lua_rawseti(L, 1, 2);
-    lua_newtable(L);
-    lua_rawseti(L, 1, 3);
+    lua_settop(L, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, script->main_ref);
     lua_pushstring(L, s->options->path);
     lua_pushstring(L, s->options->mode);
@@ -296,6 +309,50 @@ bool kt_run_place(const struct kt_run *run, struct kt_script_error *place) {
     if (run->task != NULL)
         find_place(run->task->co, place);
     return place->script[0] != '\0';
+}
+
+struct stack {
+    const struct kt_run *run;
+    void (*fn)(void *ud, int call, const char *script, int line, const char *name);
+    void *ud;
+};
+
+static void tell_frames(const struct stack *s, lua_State *co, int call) {
+    lua_Debug ar;
+    for (int level = 0; co != NULL && lua_getstack(co, level, &ar); level++) {
+        lua_getinfo(co, "Sln", &ar);
+        if (ar.source[0] == '@' && ar.currentline > 0)
+            s->fn(s->ud, call, ar.source + 1, ar.currentline, ar.name);
+    }
+}
+
+/* prelude.lua: state.waiting is {call id -> branch {co = …}, or false for the run itself}. */
+static int tell_stack(lua_State *L, void *ud) {
+    struct stack *s = ud;
+    tell_frames(s, s->run->task->co, 0);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->run->task->extra);
+    lua_rawgeti(L, -1, 2);
+    lua_pushliteral(L, "waiting");
+    lua_rawget(L, -2);
+    if (!lua_istable(L, -1))
+        return 0;
+    for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
+        if (!lua_istable(L, -1) || lua_type(L, -2) != LUA_TNUMBER)
+            continue;
+        lua_pushliteral(L, "co");
+        lua_rawget(L, -2);
+        tell_frames(s, lua_tothread(L, -1), (int)lua_tointeger(L, -3));
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
+void kt_run_stack(const struct kt_run *run,
+                  void (*fn)(void *ud, int call, const char *script, int line, const char *name),
+                  void *ud) {
+    struct stack s = {run, fn, ud};
+    if (run->task != NULL)
+        kt_vm_call(run->script->vm, tell_stack, &s, NULL);
 }
 
 void kt_run_free(struct kt_run *run) {

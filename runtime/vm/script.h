@@ -35,6 +35,7 @@ struct kt_script_error {
 struct kt_script {
     struct kt_vm *vm;
     int main_ref, env_meta_ref, factories_ref;
+    int kept_ref; /* parts of the first run with `keep`; 0: none */
     int runs;
     struct kt_run *first;
 };
@@ -73,6 +74,7 @@ struct kt_run_options {
     int64_t now_ms;
     uint64_t max_steps; /* 0: KT_SCRIPT_STEPS */
     double deadline;    /* seconds from now; 0: none */
+    bool keep;          /* its globals are those of the VM's runs with keep before it */
 };
 
 struct kt_answer {
@@ -123,6 +125,13 @@ int kt_run_answer(struct kt_run *run, int id, bool ok, const void *blob, size_t 
 /* Where in the bundle the run is, into script and line of *place; false: it has ended, or is in no
  * file of the bundle. */
 bool kt_run_place(const struct kt_run *run, struct kt_script_error *place);
+/* What a run waits in, for a person: its own coroutine (call 0) and each branch of parallel that
+ * waits (its call), from the innermost frame outwards, frames of the bundle's files only. script is
+ * good until fn returns; name NULL: not known. A coroutine that the script made itself shows as the
+ * place where it was resumed. Nothing of a run that has ended. */
+void kt_run_stack(const struct kt_run *run,
+                  void (*fn)(void *ud, int call, const char *script, int line, const char *name),
+                  void *ud);
 /* Ends the run if it has not ended (without a word to `changed`), and frees it. */
 void kt_run_free(struct kt_run *run);
 
