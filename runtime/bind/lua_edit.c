@@ -10,10 +10,11 @@
  *   ed:add(line)              to the history
  *   ed:close()
  *   edit.interrupted() -> true | nil, err    yields until Ctrl-C; without such a wait it ends the
- *       process as usual */
+ *       process as usual, or is nothing while an editor is open */
 #include <errno.h>
 #include <histedit.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -34,6 +35,9 @@ struct editor {
     lua_State *L; /* of the read under way */
     bool cancelled;
 };
+
+/* While an editor is open, a Ctrl-C that nobody waits for is nothing. */
+static bool editing;
 
 static char *prompt_of(EditLine *el) {
     struct editor *ed;
@@ -81,8 +85,11 @@ static unsigned char on_complete(EditLine *el, int key) {
 }
 
 static void close_editor(lua_State *L, struct editor *ed) {
-    if (ed->el != NULL)
+    if (ed->el != NULL) {
         el_end(ed->el);
+        editing = false;
+        signal(SIGINT, SIG_DFL);
+    }
     if (ed->history != NULL)
         history_end(ed->history);
     free(ed->path);
@@ -132,6 +139,8 @@ static int l_open(lua_State *L) {
     el_set(ed->el, EL_SETTY, "-d", "-isig", NULL); /* Ctrl-C is a key while a line is edited */
     el_set(ed->el, EL_BIND, "^C", "kt-cancel", NULL);
     el_set(ed->el, EL_SIGNAL, 0);
+    editing = true;
+    signal(SIGINT, SIG_IGN);
     return 1;
 }
 
@@ -212,6 +221,8 @@ static void interrupt_free(struct kt_op *op) {
     if (wait->signal != NULL)
         uv_close((uv_handle_t *)wait->signal, signal_closed);
     wait->signal = NULL;
+    if (editing)
+        signal(SIGINT, SIG_IGN); /* libuv has put the default back */
 }
 
 static const struct kt_op_class interrupt_class = {"edit.interrupted", sizeof(struct interrupt_op),
