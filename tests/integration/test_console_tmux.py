@@ -163,8 +163,8 @@ def test_the_page_shows_a_session(terminal, service, engine, instance):
         term.enter(command)
     term.press("C-d")
     term.wait("code=0")
-    text = "\n".join(line.rstrip() for line in term.screen().split("code=0")[0].splitlines()).rstrip() + "\n"
-    text = text.replace("^D\n", "\n")
+    text = term.screen().split("code=0")[0].replace("^D", "")
+    text = "\n".join(line.rstrip() for line in text.splitlines()).rstrip() + "\n"
     page = PAGE.read_text()
     start, stop = page.index(BEGIN) + len(BEGIN), page.index(END)
     if os.environ.get("KONTOR_WRITE_DOCS"):
