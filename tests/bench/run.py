@@ -28,6 +28,7 @@ PARTS = {  # name: (title, function)
     "idle": ("An idle worker", loads_memory.idle),
     "waiting": ("Waiting runs", loads_memory.waiting),
     "followers": ("Followers", loads_memory.followers),
+    "sqlite": ("Three rules beside SQLite", loads_tables.sqlite),
     "csv": ("Reading CSV", loads_tables.csv),
     "rules": ("Rules over a million rows", loads_tables.rules),
 }

@@ -29,8 +29,16 @@ def half_away(num, den):
 
 
 def expand(sql):
-    """D, S and HALF(a, b) written out."""
-    out = re.sub(r"\bS\b", f"({SEVERITY})", sql)
+    """D, S and HALF(a, b) written out, for DuckDB."""
+    return halves(re.sub(r"\bD\b", D, re.sub(r"\bS\b", f"({SEVERITY})", sql)), half_away)
+
+
+def half_written(sql):
+    """The same for SQLite, whose dates are texts and whose / of whole numbers is whole."""
+    return halves(re.sub(r"\bD\b", D.replace("date ", ""), sql), lambda num, den: half_away(num, den).replace("//", "/"))
+
+
+def halves(out, write):
     while "HALF(" in out:
         at = out.index("HALF(")
         depth, parts, start = 0, [], at + 5
@@ -44,8 +52,8 @@ def expand(sql):
                 start = i + 1
             if depth == 0:
                 break
-        out = out[:at] + half_away(f"({parts[0].strip()})", f"({parts[1].strip()})") + out[i + 1:]
-    return re.sub(r"\bD\b", D, out)
+        out = out[:at] + write(f"({parts[0].strip()})", f"({parts[1].strip()})") + out[i + 1:]
+    return out
 
 
 RULES = {file.stem: expand(file.read_text()) for file in sorted((Path(__file__).parent / "sql").glob("*.sql"))}
