@@ -246,6 +246,14 @@ static const luaL_Reg functions[] = {
 static const luaL_Reg methods[] = {
     {"read", l_read}, {"add", l_add}, {"close", l_close}, {"__gc", l_close}, {NULL, NULL}};
 
+#ifdef KT_ASAN
+/* libedit copies the names of added functions and never frees them. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) {
+    return "leak:wcsdup\n";
+}
+#endif
+
 int luaopen_kt_edit(lua_State *L) {
     kt_class(L, EDITOR, methods);
     lua_newtable(L);

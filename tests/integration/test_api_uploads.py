@@ -119,7 +119,7 @@ def test_offsets_that_are_not_its_own(api):
         assert check_problem(answer, 409, "conflict")["detail"] and answer.headers["upload-offset"] == "1000"
     assert api.state() == (1000, False)
     for bad in ("-1", "x", "1.0", "9" * 16, ""):
-        check_problem(api.part(b"x", bad), 422, "validation_failed", fields={"upload-offset": "format"})
+        check_problem(api.part(b"x", bad), 422, "validation_failed", fields={"Upload-Offset": "format"})
     check_problem(api.put(api.path(), raw=b"x", headers={**CSV, "Upload-Offset": "1000"}), 422, "validation_failed",
                   fields={"Upload-Complete": "required"})
     check_problem(api.put(api.path(), raw=b"x", headers={**CSV, "Upload-Complete": "yes"}), 422, "validation_failed",
