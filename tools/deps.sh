@@ -10,7 +10,7 @@ build="gcc libc6-dev cmake ninja-build pkg-config libluajit-5.1-dev libuv1-dev l
   libwebsockets-evlib-uv libcurl4-openssl-dev libbson-dev libsqlite3-dev libjansson-dev libssl-dev
   zlib1g-dev libseccomp-dev libedit-dev"
 demo="python3 python3-websockets curl"
-test="luajit lua-busted lua-check libcmocka-dev python3 python3-venv curl git tmux"
+test="luajit lua-busted lua-check libcmocka-dev python3 python3-venv curl git jq tmux"
 
 fuzz="clang-14 libclang-rt-14-dev python3"
 
