@@ -1,4 +1,3 @@
-local http_tool = require "door.http_tool"
 local hub = require "engine.hub"
 local journal = require "engine.journal"
 local json = require "json"
@@ -15,14 +14,6 @@ local function crash(id)
     if call.task then call.task:cancel() end
   end
   run.signal:signal()
-end
-
-local function wait_gone(id)
-  for _ = 1, 1000 do
-    if not runner.get(id) then return end
-    task.sleep(0.01)
-  end
-  error("the run does not end")
 end
 
 local function take_over(project, id)
@@ -47,17 +38,9 @@ end
 local function id_of(req) return req.headers["idempotency-key"]:match("^(.*):%d+$") end
 
 describe("a tool call whose worker ends", function()
-  local policy = http_tool.egress
   local answered, keys
 
-  setup(function()
-    support.open()
-    upstream.start()
-  end)
-
-  before_each(function()
-    http_tool.egress = function() return "127.0.0.1" end
-    upstream.clear()
+  upstream.hooks(nil, function()
     answered, keys = nil, {}
     -- What `answered` does happens once, with the first request.
     upstream.behave.pay = function(req)
@@ -67,15 +50,6 @@ describe("a tool call whose worker ends", function()
       if act and act(req) == "silent" then return task.sleep(1) end
       req:respond(200, {}, "paid " .. #keys)
     end
-    support.start()
-  end)
-
-  after_each(support.stop)
-
-  teardown(function()
-    http_tool.egress = policy
-    upstream.stop()
-    support.close()
   end)
 
   local function go(flags, prepare, method, path)
@@ -86,7 +60,7 @@ describe("a tool call whose worker ends", function()
       return { ok = ok, answer = answer, again = again.content }]]), { tools = { tool } })
     prepare()
     local id = support.accept(project, instance).execution_id
-    wait_gone(id)
+    support.gone(id)
     local doc = take_over(project, id)
     assert.equal("completed", doc.status, doc.error ~= json.null and doc.error.message or nil)
     local types, events = support.events(project, id)
@@ -210,7 +184,7 @@ describe("a tool call whose worker ends", function()
       req:respond(200, {}, "x")
     end
     local id = support.accept(project, instance).execution_id
-    wait_gone(id)
+    support.gone(id)
     assert.same({ "done", "outcome_unknown", "done" }, take_over(project, id).result.output)
     assert.equal(3, arrived)
   end)

@@ -21,26 +21,7 @@ end
 local CAUGHT = "local ok, e = pcall(tool.call, T1, input.args or {}) return { ok = ok, e = e }"
 
 describe("a tool", function()
-  local policy = http_tool.egress
-
-  setup(function()
-    support.open()
-    upstream.start()
-  end)
-
-  before_each(function()
-    http_tool.egress = function() return "127.0.0.1:" .. upstream.port end
-    upstream.clear()
-    support.start()
-  end)
-
-  after_each(support.stop)
-
-  teardown(function()
-    http_tool.egress = policy
-    upstream.stop()
-    support.close()
-  end)
+  upstream.hooks(function() return "127.0.0.1:" .. upstream.port end)
 
   describe("of kind http", function()
     it("sends its arguments and gives content and value", function()
@@ -252,26 +233,7 @@ end)
 
 describe("a tool that is a script", function()
   local registry = require "scripts.registry"
-  local policy = http_tool.egress
-
-  setup(function()
-    support.open()
-    upstream.start()
-  end)
-
-  before_each(function()
-    http_tool.egress = function() return "127.0.0.1" end
-    upstream.clear()
-    support.start()
-  end)
-
-  after_each(support.stop)
-
-  teardown(function()
-    http_tool.egress = policy
-    upstream.stop()
-    support.close()
-  end)
+  upstream.hooks()
 
   local function push(path, source)
     assert(registry.activate({ [path] = source }, { principal = support.principal }))

@@ -1,7 +1,9 @@
 --- A service on loopback for specs of tools: counts what reaches it, behaves as it is told.
 
 local http = require "kt.http"
+local http_tool = require "door.http_tool"
 local json = require "json"
+local support = require "engine.support"
 
 local M = { seen = {}, behave = {} }
 
@@ -29,6 +31,29 @@ end
 function M.clear() M.seen, M.behave = {}, {} end
 
 function M.stop() M.server:close() end
+
+--- The hooks of a describe whose tests run tools against this service, with a started engine.
+---@param allowed (fun(): string)? what KONTOR_EGRESS_ALLOW is; default: this machine
+---@param prepare fun()? called before each test, before the engine starts
+function M.hooks(allowed, prepare)
+  local policy, spec = http_tool.egress, getfenv(2) -- busted gives its functions to specs alone
+  spec.setup(function()
+    support.open()
+    M.start()
+  end)
+  spec.before_each(function()
+    http_tool.egress = allowed or function() return "127.0.0.1" end
+    M.clear()
+    if prepare then prepare() end
+    support.start()
+  end)
+  spec.after_each(support.stop)
+  spec.teardown(function()
+    http_tool.egress = policy
+    M.stop()
+    support.close()
+  end)
+end
 
 --- Requests that have come for a path.
 ---@param path string

@@ -5,16 +5,6 @@ local metrics = require "kt.metrics"
 local run = require "engine.run"
 local runner = require "engine.runner"
 local support = require "engine.support"
-local task = require "kt.task"
-
-local function wait_for(what, seconds)
-  for _ = 1, (seconds or 10) * 100 do
-    local got = what()
-    if got then return got end
-    task.sleep(0.01)
-  end
-  error("it did not happen", 2)
-end
 
 describe("an execution", function()
   setup(support.open)
@@ -217,7 +207,7 @@ describe("an execution", function()
       end }
     ]]
     local accepted = support.accept(project, instance)
-    wait_for(function() -- it asks
+    support.eventually(function() -- it asks
       local entry = runner.get(accepted.execution_id)
       return entry.run and next(entry.run.open)
     end)
@@ -242,11 +232,11 @@ describe("an execution", function()
       workflow { name = "long", run = function(run, input) time.sleep(input.prompt and 3600 or 8) end }
     ]], { quotas = { running = 1 } })
     local waiting = support.accept(project, instance, { input_data = { prompt = "x" }, timeout_seconds = 86400 })
-    wait_for(function()
+    support.eventually(function()
       return engine.execution.get(project, waiting.execution_id).status == "waiting"
     end)
     local running = support.accept(project, instance)
-    wait_for(function() -- the place of the one that waits may be given back a moment later
+    support.eventually(function() -- the place of the one that waits may be given back a moment later
       return engine.execution.get(project, running.execution_id).status == "running"
     end)
     local queued = support.accept(project, instance)

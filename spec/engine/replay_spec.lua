@@ -59,14 +59,6 @@ local function abandon_at(id, seq)
   return function() hub.unsubscribe(id, listener) end
 end
 
-local function wait_gone(id)
-  for _ = 1, 1000 do
-    if not runner.get(id) then return end
-    task.sleep(0.01)
-  end
-  error("the run does not end")
-end
-
 -- The journal without what a rebuild adds or moves: resumed events, their numbers, and times.
 local function bytes_of(project, id)
   local chunks = assert(project.db:find(journal.COLLECTION, journal.chunks_of(id),
@@ -122,7 +114,7 @@ describe("a run that is rebuilt from its journal", function()
       assert(project.db:replace_one("kt_p_executions", { _id = id }, first))
       local stop = abandon_at(id, seq)
       runner.start(project, assert(project.db:find_one("kt_p_executions", { _id = id })))
-      wait_gone(id)
+      support.gone(id)
       stop()
       assert.is_nil(project.db:find_one("kt_p_results", { execution_id = id }), "a half result is visible")
       take_over(project, id)
@@ -140,7 +132,7 @@ describe("a run that is rebuilt from its journal", function()
     local id = accepted.execution_id
     local stop, cuts = abandon_at(id, 2), 0
     while cuts < 4 do
-      wait_gone(id)
+      support.gone(id)
       stop()
       -- A chunk may hold all that is left; then it has ended.
       if project.db:find_one("kt_p_executions", { _id = id }).status ~= "running" then break end
@@ -239,7 +231,7 @@ describe("a run that is rebuilt from its journal", function()
       if engine.execution.get(sleepy, long.execution_id).status == "waiting" then break end
       task.sleep(0.01)
     end
-    wait_gone(long.execution_id)
+    support.gone(long.execution_id)
     assert.equal("waiting", engine.execution.get(sleepy, long.execution_id).status)
     local ready = require("engine.ready").row(sleepy.id)
     assert.is_true(ready.next_run_at.ms > clock.now() + 5000)
@@ -259,7 +251,7 @@ describe("a run that is rebuilt from its journal", function()
       if engine.execution.get(project, accepted.execution_id).status == "waiting" then break end
       task.sleep(0.01)
     end
-    wait_gone(accepted.execution_id)
+    support.gone(accepted.execution_id)
     local doc = assert(engine.execution.cancel(project, support.principal, accepted.execution_id))
     assert.equal("cancelled", doc.status)
     local result = assert(project.db:find_one("kt_p_results", { execution_id = accepted.execution_id }))
@@ -382,7 +374,7 @@ describe("what a dead worker left", function()
     ]]
     local accepted = support.accept(slow, its_instance)
     assert(slow.db:update_one("kt_p_executions", { _id = accepted.execution_id }, { inc = { token = 1 } }))
-    wait_gone(accepted.execution_id)
+    support.gone(accepted.execution_id)
     local doc = assert(engine.execution.get(slow, accepted.execution_id))
     assert.equal("running", doc.status)
     assert.is_nil(slow.db:find_one("kt_p_results", { execution_id = accepted.execution_id }))

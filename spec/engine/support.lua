@@ -14,7 +14,9 @@ local principals = require "http.principal"
 local projects = require "domain.project"
 local registry = require "scripts.registry"
 local schema = require "http.schema"
+local runner = require "engine.runner"
 local store = require "kt.store"
+local task = require "kt.task"
 local tools = require "domain.tool"
 local versions = require "domain.versions"
 local vms = require "engine.vms"
@@ -123,6 +125,25 @@ function M.ended(project, id, seconds)
   local doc = assert(engine.execution.wait(project, id, seconds or 20))
   assert(require("engine.states").FINAL[doc.status], "it is still " .. doc.status)
   return doc
+end
+
+--- Wait until `what` gives something true, and give it back.
+---@generic T
+---@param what fun(): T?
+---@return T
+function M.eventually(what)
+  for _ = 1, 1000 do
+    local got = what()
+    if got then return got end
+    task.sleep(0.01)
+  end
+  error("it did not happen", 2)
+end
+
+--- Wait until a run is no longer this worker's.
+---@param id string
+function M.gone(id)
+  M.eventually(function() return not runner.get(id) end)
 end
 
 --- Run a workflow to its end.

@@ -1,4 +1,5 @@
 """Fixtures: a service in a folder of its own, on a free port, that leaves nothing behind."""
+import contextlib
 import http.client
 import json
 import os
@@ -215,15 +216,22 @@ def make_service(tmp_path):
             service.kill_all()
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    """The real service, started once for all tests of a module."""
-    made = Service(tmp_path_factory.mktemp("service"))
+@contextlib.contextmanager
+def serving(tmp, **env):
+    """A started service: stopped at the end, killed where something failed."""
+    made = Service(tmp, **env)
     try:
         yield made.start()
         made.stop()
     finally:
         made.kill_all()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """The real service, started once for all tests of a module."""
+    with serving(tmp_path_factory.mktemp("service")) as made:
+        yield made
 
 
 @pytest.fixture

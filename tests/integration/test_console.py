@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import KONTOR, Service, eventually
+from conftest import KONTOR, eventually, serving
 from engine_client import Engine
 
 NAPS = """
@@ -76,12 +76,8 @@ class Console:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    made = Service(tmp_path_factory.mktemp("console"), KONTOR_WORKERS="2")
-    try:
-        yield made.start()
-        made.stop()
-    finally:
-        made.kill_all()
+    with serving(tmp_path_factory.mktemp("console"), KONTOR_WORKERS="2") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

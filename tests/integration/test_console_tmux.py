@@ -12,7 +12,7 @@ import uuid
 
 import pytest
 
-from conftest import KONTOR, ROOT, Service, eventually
+from conftest import KONTOR, ROOT, eventually, serving
 from engine_client import Engine
 from test_console import Console  # noqa: the same environment
 
@@ -87,12 +87,8 @@ class Terminal:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    made = Service(tmp_path_factory.mktemp("tmux"), KONTOR_WORKERS="2")
-    try:
-        yield made.start()
-        made.stop()
-    finally:
-        made.kill_all()
+    with serving(tmp_path_factory.mktemp("tmux"), KONTOR_WORKERS="2") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

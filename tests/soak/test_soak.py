@@ -15,7 +15,7 @@ import pytest
 import websockets.sync.client
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "integration"))
-from conftest import KONTOR, Service  # noqa: E402
+from conftest import KONTOR, serving  # noqa: E402
 
 SECONDS = int(os.environ.get("SOAK_SECONDS", "1800"))
 P = "/api/v1/projects/acme"
@@ -30,12 +30,8 @@ end } -- %d
 
 @pytest.fixture
 def service(tmp_path):
-    made = Service(tmp_path / "service")
-    try:
-        yield made.start()
-        made.stop()
-    finally:
-        made.kill_all()
+    with serving(tmp_path / "service") as made:
+        yield made
 
 
 def sample(pid):
