@@ -29,6 +29,8 @@ M.CHUNK_BYTES = 64 * 1024
 M.RECORD_BYTES = 40 * 1024
 --- Room that a chunk keeps for the event that it may still need.
 local EVENT_ROOM = 1024
+--- The last millisecond of the year 9999, which RFC 3339 can still write.
+local LAST_DATE = 253402300799999
 --- Seconds that an event may wait for company before it is written.
 M.FLUSH_SECONDS = 0.1
 
@@ -78,6 +80,17 @@ function M.pack(record)
   return value.encode(record)
 end
 
+local function integral(n, least, most)
+  return type(n) == "number" and n % 1 == 0 and n >= least and n <= most
+end
+
+--- A record as it was packed: what reads it may rely on its time and, of an event, on its number.
+local function is_record(record)
+  return type(record) == "table"
+    and integral(record.a, 0, LAST_DATE)
+    and (record.t == nil or type(record.t) == "string" and integral(record.s, 1, 2 ^ 53))
+end
+
 --- The records of a chunk's `events`.
 ---@param events string|userdata
 ---@return table[]? records, table? err {code = "store_corrupt"}
@@ -91,7 +104,7 @@ function M.unpack(events)
       return nil, { code = "store_corrupt", message = "a chunk of the journal is cut off" }
     end
     local read, record = pcall(value.decode, bytes:sub(at, at + size - 1))
-    if not read or type(record) ~= "table" then
+    if not read or not is_record(record) then
       return nil, { code = "store_corrupt", message = "a record of the journal cannot be read" }
     end
     records[#records + 1] = record

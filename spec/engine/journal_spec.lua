@@ -66,6 +66,19 @@ describe("the journal's chunk format", function()
     assert.equal("store_corrupt", err.code)
   end)
 
+  it("refuses a record without a time that a date can have, or an event without a number", function()
+    for _, record in ipairs {
+      { t = "log.message", s = 1 }, { t = "log.message", s = 1, a = 0.5 }, { t = "log.message", s = 1, a = -1 },
+      { t = "log.message", s = 1, a = 253402300800000 }, { t = "log.message", a = 1 },
+      { t = "log.message", s = "1", a = 1 }, { t = 1, s = 1, a = 1 }, { n = "time.sleep" },
+    } do
+      local records, err = journal.unpack(journal.pack(record))
+      assert.is_nil(records)
+      assert.equal("store_corrupt", err.code)
+    end
+    assert.truthy(journal.unpack(journal.pack { t = "log.message", s = 1, a = 253402300799999 }))
+  end)
+
   it("names a chunk by its first seq so that names sort as numbers", function()
     assert.equal("exec_1_a:0000000009", journal.chunk_id("exec_1_a", 9))
     assert.is_true(journal.chunk_id("exec_1_a", 9) < journal.chunk_id("exec_1_a", 10))
