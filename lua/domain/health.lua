@@ -109,7 +109,7 @@ function M.master()
   return answer.doc(status == "down" and 503 or 200, json.ordered({
     status = status, version = M.state.version,
     store = {engine = stats.engine, ok = checked.ok, ms = checked.ms, connections = stats.connections,
-      connections_max = json.null, open_projects = projects_open(stats),
+      connections_max = stats.connections_max > 0 and stats.connections_max or json.null, open_projects = projects_open(stats),
       queue = stats.queue},
     counts = counts,
     workers = json.array{{worker = M.state.worker, runs = M.state.runs(), loop_lag_ms = M.loop_lag_ms()}},

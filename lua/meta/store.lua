@@ -98,6 +98,11 @@ function Database:delete_one(coll, filter) end
 ---@return integer|nil n, kt.store.Error? err
 function Database:delete_many(coll, filter) end
 
+--- A collection that is there before its first document. Yields.
+---@param coll string
+---@return true|nil, kontor.Error|nil
+function Database:ensure_collection(coll) end
+
 ---Yields. There already with the same keys: true; with others: `conflict`.
 ---@param index {name: string, keys: table[], unique?: boolean} unique counts a missing field as null
 ---@return true|nil, kt.store.Error? err

@@ -8,7 +8,7 @@
  * store.check(name) -> {problems={…}, collections={name=n}} store.stats() -> table, without
  * yielding db.name; db:find_one db:find db:find_json db:find_one_json db:count db:insert
  * db:update_one db:update_many db:replace_one db:find_and_modify db:delete_one db:delete_many
- * db:group db:distinct db:ensure_index db:commit db:blob_put db:blob_get db:blob_to_file
+ * db:group db:distinct db:ensure_collection db:ensure_index db:commit db:blob_put db:blob_get db:blob_to_file
  *
  * db:version() -> another number after each commit to it, whoever made it; -1: not known. No yield.
  *
@@ -355,6 +355,13 @@ static int l_find_and_modify(lua_State *L) {
     return end(L, s, rc, &err);
 }
 
+static int l_ensure_collection(lua_State *L) {
+    struct kt_error err;
+    int rc;
+    struct store_op *s = begin_write(L, KT_ENSURE_COLLECTION, ANSWER_TRUE, &rc, &err);
+    return end(L, s, rc, &err);
+}
+
 static int l_ensure_index(lua_State *L) {
     struct kt_error err;
     int rc;
@@ -497,6 +504,9 @@ static int l_open(lua_State *L) {
     static const char *const labels[] = {"op"};
     if (the_store != NULL)
         return luaL_error(L, "the store is open");
+    config.url = kt_opt_string(L, 1, "url", kt_config_text("MONGODB_URL"));
+    if (config.url != NULL && *config.url == '\0')
+        config.url = NULL;
     config.dir = kt_opt_string(L, 1, "dir", NULL);
     config.main_db = kt_opt_string(L, 1, "main", kt_config_text("MASTER_DATABASE_NAME"));
     config.readers = (int)kt_opt_number(L, 1, "readers", 0);
@@ -533,6 +543,7 @@ static int l_stats(lua_State *L) {
 #define FIELD(name, value) (lua_pushnumber(L, (double)(value)), lua_setfield(L, -2, name))
     FIELD("open_databases", load.engine.open_databases);
     FIELD("connections", load.engine.connections);
+    FIELD("connections_max", load.engine.connections_max);
     FIELD("quarantined", load.engine.quarantined);
     FIELD("wal_bytes", load.engine.wal_bytes);
     FIELD("pending", load.pending);
@@ -564,6 +575,7 @@ static const luaL_Reg methods[] = {{"version", l_version},
                                    {"delete_one", l_delete_one},
                                    {"delete_many", l_delete_many},
                                    {"find_and_modify", l_find_and_modify},
+                                   {"ensure_collection", l_ensure_collection},
                                    {"ensure_index", l_ensure_index},
                                    {"commit", l_commit},
                                    {"blob_put", l_blob_put},

@@ -209,11 +209,14 @@ static void check(int i, struct kt_buf *faults) {
             fault(faults, var->name, text, "is not HOST:PORT with a numeric address or localhost");
         break;
     case KT_CONFIG_TEXT:
+    case KT_CONFIG_SECRET:
     case KT_CONFIG_FOLDER:
         break;
     }
     const char *wrong = var->check != NULL ? var->check(text) : NULL;
-    if (wrong != NULL)
+    if (wrong != NULL && var->type == KT_CONFIG_SECRET)
+        kt_buf_addf(faults, "%s: %s\n", var->name, wrong);
+    else if (wrong != NULL)
         fault(faults, var->name, text, wrong);
 }
 

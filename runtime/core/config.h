@@ -11,6 +11,7 @@
 
 enum kt_config_type {
     KT_CONFIG_TEXT,
+    KT_CONFIG_SECRET, /* text that no message shows */
     KT_CONFIG_FOLDER, /* made absolute when it is read: children run elsewhere */
     KT_CONFIG_INT,
     KT_CONFIG_BOOL,   /* 1 true yes on / 0 false no off */

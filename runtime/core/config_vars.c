@@ -38,6 +38,12 @@ static const char *check_hosts(const char *text) {
     return strpbrk(text, " \t/@\"'") == NULL ? NULL : "is not a list of host names joined by commas";
 }
 
+static const char *check_mongodb_url(const char *text) {
+    bool ok = *text == '\0' || strncmp(text, "mongodb://", 10) == 0 ||
+              strncmp(text, "mongodb+srv://", 14) == 0;
+    return ok ? NULL : "does not begin with mongodb:// or mongodb+srv://";
+}
+
 const struct kt_config_var kt_config_vars[] = {
     {"KONTOR_LISTEN", KT_CONFIG_ADDRESS, "127.0.0.1:8000", 0, 0, NULL,
      "Address and port to serve on. Anything but a loopback address needs a key (kontor key create), "
@@ -62,6 +68,9 @@ const struct kt_config_var kt_config_vars[] = {
     {"KONTOR_EGRESS_ALLOW", KT_CONFIG_TEXT, "", 0, 0, kt_egress_fault,
      "Where tools may go beside public addresses: host, host:port, address or network, joined by "
      "commas."},
+    {"MONGODB_URL", KT_CONFIG_SECRET, "", 0, 0, check_mongodb_url,
+     "Server of the documents: mongodb://[user:password@]host[:port],…/?replicaSet=…; a replica set, one "
+     "node is enough. The embedded store when unset."},
     {"MASTER_DATABASE_NAME", KT_CONFIG_TEXT, "ktern-masterdb", 0, 0, check_name,
      "Name of the master database."},
     {"PROJECT_DATABASE_PREFIX", KT_CONFIG_TEXT, "ktern-project-", 0, 0, check_prefix,

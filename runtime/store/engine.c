@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "store/val.h"
+
 int64_t kt_now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -79,4 +81,21 @@ void kt_doc_project(const bson_t *doc, const char *fields, bson_t *out) {
         if (keep)
             bson_append_iter(out, NULL, 0, &it);
     }
+}
+
+bson_t *kt_sort_values(const struct kt_sort *s, const bson_t *doc) {
+    bson_t *values = bson_new();
+    for (int i = 0; i < s->count; i++) {
+        const bson_value_t *v = NULL;
+        bson_iter_t it;
+        bool array;
+        char text[16];
+        const char *key;
+        size_t len = bson_uint32_to_string((uint32_t)i, &key, text, sizeof text);
+        if (kt_doc_get(doc, s->keys[i].path, &it, &v, &array))
+            bson_append_value(values, key, (int)len, v);
+        else
+            bson_append_null(values, key, (int)len);
+    }
+    return values;
 }

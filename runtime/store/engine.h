@@ -63,7 +63,8 @@ struct kt_read {
 };
 void kt_read_free(struct kt_read *r);
 
-enum kt_write_kind { KT_INSERT, KT_UPDATE, KT_REPLACE, KT_DELETE, KT_ENSURE_INDEX };
+enum kt_write_kind { KT_INSERT, KT_UPDATE, KT_REPLACE, KT_DELETE,
+                     KT_ENSURE_COLLECTION, KT_ENSURE_INDEX };
 
 struct kt_write {
     enum kt_write_kind kind;
@@ -105,6 +106,7 @@ void kt_commit_free(struct kt_commit *c);  /* its writes and results, not c */
 void kt_commit_clear(struct kt_commit *c); /* its results alone, to run it again */
 
 struct kt_store_config {
+    const char *url;      /* of MongoDB; NULL: SQLite in `dir` */
     const char *dir;      /* absolute after kt_store_open */
     const char *main_db;  /* the database with the larger cache; NULL: none */
     int readers, writers; /* threads; 0: 4 and 4 */
@@ -117,13 +119,14 @@ struct kt_store_config {
 
 struct kt_store_stats {
     int open_databases, connections, quarantined;
+    int connections_max; /* 0: no limit of their own */
     int64_t wal_bytes; /* of the open databases */
 };
 
 struct kt_engine;
 
 struct kt_engine_class {
-    const char *name; /* "sqlite" */
+    const char *name; /* "sqlite", "mongodb" */
     struct kt_engine *(*open)(const struct kt_store_config *config, struct kt_error *err);
     void (*close)(struct kt_engine *e);
     /* All below: any store thread, at the same time. db is a checked name; a database that does not
@@ -144,7 +147,9 @@ struct kt_engine_class {
     int (*check)(struct kt_engine *e, const char *db, struct kt_buf *report, bson_t *summary,
                  struct kt_error *err);
     /* Another number after every commit to the database, by whomever; -1: not known now. The loop's
-     * thread: takes microseconds. NULL: the engine cannot tell. */
+     * thread: takes microseconds. On MongoDB it is known of the master database alone; what another
+     * process commits there shows as soon as the change stream brings it, and what workers write of
+     * themselves (kt_m_workers, kt_m_ready) and its audit log do not count. */
     int64_t (*version)(struct kt_engine *e, const char *db);
     void (*tidy)(struct kt_engine *e); /* about every second: checkpoints, idle handles */
     void (*stats)(struct kt_engine *e, struct kt_store_stats *out);
@@ -154,7 +159,10 @@ struct kt_engine {
     const struct kt_engine_class *class;
 };
 
-extern const struct kt_engine_class kt_engine_sqlite;
+extern const struct kt_engine_class kt_engine_sqlite, kt_engine_mongo;
+
+/* The values of a document's sort keys, as an array: what a next page begins behind. */
+bson_t *kt_sort_values(const struct kt_sort *s, const bson_t *doc);
 
 /* A document cut down to `fields` (as in kt_read) and _id, into out. */
 void kt_doc_project(const bson_t *doc, const char *fields, bson_t *out);

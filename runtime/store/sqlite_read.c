@@ -11,24 +11,6 @@ static int too_large(struct kt_error *err) {
                    KT_RESULT_MAX >> 20);
 }
 
-/* The values that a next page begins behind. */
-static bson_t *sort_values(const struct kt_sort *s, const bson_t *doc) {
-    bson_t *values = bson_new();
-    for (int i = 0; i < s->count; i++) {
-        const bson_value_t *v = NULL;
-        bson_iter_t it;
-        bool array;
-        char text[16];
-        const char *key;
-        size_t len = bson_uint32_to_string((uint32_t)i, &key, text, sizeof text);
-        if (kt_doc_get(doc, s->keys[i].path, &it, &v, &array))
-            bson_append_value(values, key, (int)len, v);
-        else
-            bson_append_null(values, key, (int)len);
-    }
-    return values;
-}
-
 static int find_row(struct kt_read *r, const bson_t *doc, struct kt_error *err) {
     int rc = 0;
     if (r->json) {
@@ -66,7 +48,7 @@ static int find(struct sq_conn *c, const struct sq_coll *coll, struct kt_read *r
         else if ((rc = find_row(r, &doc, err)) == 0) {
             r->count++;
             if (r->count == r->limit && r->sort.count > 0)
-                r->last = sort_values(&r->sort, &doc);
+                r->last = kt_sort_values(&r->sort, &doc);
         }
     }
     sq_done(s);

@@ -39,7 +39,8 @@ static struct sq_coll *need_coll(struct sq_conn *c, const char *name, struct kt_
     return coll;
 }
 
-static int ensure_index(struct sq_conn *c, struct kt_write *w, struct kt_error *err) {
+static int ensure_index(struct sq_conn *c, struct kt_commit *commit, struct kt_write *w,
+                        struct kt_error *err) {
     struct kt_buf keys = KT_BUF_INIT, sql = KT_BUF_INIT;
     int rc = 0;
     struct sq_coll *coll = need_coll(c, w->coll, err);
@@ -49,9 +50,11 @@ static int ensure_index(struct sq_conn *c, struct kt_write *w, struct kt_error *
         kt_buf_addf(&keys, "%c%s\n", w->keys.keys[i].desc ? '-' : '+', w->keys.keys[i].path);
     for (struct sq_index *i = coll->indexes; i != NULL; i = i->next)
         if (strcmp(i->name, w->index) == 0) {
-            if (strcmp(i->keys, kt_buf_cstr(&keys)) != 0 || i->unique != w->unique)
+            if (strcmp(i->keys, kt_buf_cstr(&keys)) != 0 || i->unique != w->unique) {
+                commit->number = 86;
                 rc = kt_fail(err, KT_CONFLICT, "index %s of %s is there with other keys", w->index,
                              w->coll);
+            }
             goto out;
         }
     kt_buf_addf(&sql, "CREATE %sINDEX \"i_%s__%s\" ON \"c_%s\"(", w->unique ? "UNIQUE " : "",
@@ -68,6 +71,8 @@ static int ensure_index(struct sq_conn *c, struct kt_write *w, struct kt_error *
     kt_buf_addc(&sql, ')');
     rc = sq_exec(c, kt_buf_cstr(&sql), err);
     c->schema = -1;
+    if (rc == -KT_ALREADY_EXISTS)
+        commit->number = 11000;
     if (rc == 0) {
         sqlite3_stmt *s = sq_prepare(c, "INSERT INTO kt_catalog VALUES(?,?,?,?)", err);
         if (s == NULL) {
@@ -396,7 +401,9 @@ static int run_writes(struct sq_conn *c, struct kt_commit *commit) {
     for (int i = 0; rc == 0 && i < commit->count; i++) {
         struct kt_write *w = &commit->writes[i];
         rc = w->kind == KT_INSERT         ? insert(c, commit, w, &commit->error)
-             : w->kind == KT_ENSURE_INDEX ? ensure_index(c, w, &commit->error)
+             : w->kind == KT_ENSURE_COLLECTION
+                 ? (need_coll(c, w->coll, &commit->error) ? 0 : no_code(&commit->error))
+             : w->kind == KT_ENSURE_INDEX ? ensure_index(c, commit, w, &commit->error)
                                           : change(c, commit, w, &commit->error);
         if (rc == 0 && kt_fault("store.write"))
             rc = kt_fail(&commit->error, KT_STORAGE_FULL, "fault: store.write");

@@ -22,7 +22,7 @@ SHOWN = {
     "KONTOR_WORKERS": "test_workers", "KONTOR_DRAIN_SECONDS": "test_drain_seconds",
     "KONTOR_LOG_LEVEL": "test_log_level", "KONTOR_DEV": "test_dev", "KONTOR_HOSTS": "test_hosts",
     "KONTOR_EGRESS_ALLOW": "test_egress_allow",
-    "KONTOR_HOME": "test_home", "MASTER_DATABASE_NAME": "test_database_names",
+    "KONTOR_HOME": "test_home", "MONGODB_URL": "test_mongodb_url", "MASTER_DATABASE_NAME": "test_database_names",
     "PROJECT_DATABASE_PREFIX": "test_database_names", "ENABLE_MULTI_TENANT": "test_one_tenant",
     "DEFAULT_PROJECT_ID": "test_one_tenant", "ERP_REPORTS_DIRECTORY": "test_reports_directory",
 }
@@ -56,14 +56,15 @@ def test_dotenv_is_read_below_the_environment(make_service, mini_home):
 
 def test_faults_are_reported_all_at_once(make_service, mini_home):
     service = make_service(home=mini_home, KONTOR_WORKERS="many", KONTOR_LISTEN="nowhere", KONTOR_DEV="perhaps",
-                           KONTOR_LOG_LEVEL="loud")
+                           KONTOR_LOG_LEVEL="loud", MONGODB_URL="mysql://kontor:S3cret@db")
     service.tmp.mkdir()
     (service.tmp / ".env").write_text("KONTOR_WORKRES=2\nwhat is this\nMASTER_DATABASE_NAME=../up\n")
     service.launch()
     assert service.process.wait(30) == 2
     for name in ("KONTOR_WORKERS", "KONTOR_LISTEN", "KONTOR_DEV", "KONTOR_LOG_LEVEL", "KONTOR_WORKRES", ".env:2",
-                 "MASTER_DATABASE_NAME"):
+                 "MASTER_DATABASE_NAME", "MONGODB_URL"):
         assert name in service.text()
+    assert "S3cret" not in service.text()
     assert not (service.tmp / "data").exists()
 
 
@@ -188,6 +189,21 @@ def test_home(make_service, mini_home, tmp_path):
 
 def databases(service):
     return {path.name.split(".")[0] for path in (service.tmp / "data").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("url, told", [
+    ("mongodb://kontor:S3cret@127.0.0.1:1/?replicaSet=rs0", "no server at 127.0.0.1:1 can be written to"),
+    ("mongodb://kontor:S3/cret@127.0.0.1:1/", "is not a MongoDB connection string"),
+    ("mongodb://kontor:S3cret@127.0.0.1:1/admin", "names a database"),
+    ("mongodb://kontor:S3cret@127.0.0.1:1/?tlsInsecure=true", "option that is not supported: tlsInsecure"),
+    ("mongodb://kontor:S3cret@127.0.0.1:1/?w=1", "has w other than majority"),
+])
+def test_mongodb_url(make_service, url, told):
+    """Nothing is served without the server that it names; what is wrong is said without the password."""
+    service = make_service(MONGODB_URL=url).launch()
+    assert service.process.wait(30) == 1
+    assert told in service.text() and "MONGODB_URL" in service.text()
+    assert "S3" not in service.text()
 
 
 def test_database_names(make_service):
