@@ -1,5 +1,6 @@
 /* The connection to MongoDB: its URL, the pool of clients, and whether a server is there. */
 #include <ctype.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -336,7 +337,7 @@ static int or_else(int value, int fallback) {
     return value > 0 ? value : fallback;
 }
 
-struct kt_engine *mg_open(const struct kt_store_config *config, struct kt_error *err) {
+static struct kt_engine *open_engine(const struct kt_store_config *config, struct kt_error *err) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, init_once);
     struct mg_engine *e = calloc(1, sizeof *e);
@@ -381,6 +382,16 @@ struct kt_engine *mg_open(const struct kt_store_config *config, struct kt_error 
         return NULL;
     }
     return &e->base;
+}
+
+/* Threads that the driver and we start here take no signals: those are the loop's. */
+struct kt_engine *mg_open(const struct kt_store_config *config, struct kt_error *err) {
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    struct kt_engine *engine = open_engine(config, err);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return engine;
 }
 
 void mg_close(struct kt_engine *engine) {

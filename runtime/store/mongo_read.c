@@ -19,6 +19,11 @@ static int find_row(struct kt_read *r, const bson_t *doc, struct kt_error *err) 
         if (!r->one && r->count > 0)
             kt_buf_addc(&r->out, ',');
         rc = kt_value_json(doc, r->view, &r->out, err);
+    } else if (r->fields != NULL && r->sort.count > 0) {
+        bson_t less = BSON_INITIALIZER; /* the values of the sort came along */
+        kt_doc_project(doc, r->fields, &less);
+        kt_buf_add(&r->out, bson_get_data(&less), less.len);
+        bson_destroy(&less);
     } else
         kt_buf_add(&r->out, bson_get_data(doc), doc->len);
     r->count++;
@@ -43,13 +48,24 @@ static int run(mongoc_client_t *client, const char *db, const bson_t *command, b
     return mg_fail(&error, reply, false, err);
 }
 
+static bool is_field(const char *fields, const char *path) {
+    size_t n = strcspn(path, ".");
+    for (const char *f = fields; *f != '\0'; f += strlen(f) + 1)
+        if (strlen(f) == n && memcmp(f, path, n) == 0)
+            return true;
+    return n == 3 && memcmp(path, "_id", 3) == 0;
+}
+
 /* The sort's values must be in the answer for the next page, whatever fields are wanted. */
 static void add_projection(const struct kt_read *r, bson_t *command) {
     bson_t fields;
-    if (r->fields == NULL)
+    if (r->fields == NULL || r->json)
         return;
     BSON_APPEND_DOCUMENT_BEGIN(command, "projection", &fields);
     mg_fields(r->fields, &fields);
+    for (int i = 0; i < r->sort.count; i++)
+        if (!is_field(r->fields, r->sort.keys[i].path))
+            bson_append_int32(&fields, r->sort.keys[i].path, -1, 1);
     bson_append_document_end(command, &fields);
 }
 
