@@ -11,6 +11,7 @@
 local clock = require "kt.clock"
 local crypto = require "kt.crypto"
 local door = require "door"
+local patient = require "lib.patient"
 local storage = require "domain.storage"
 local task = require "kt.task"
 local usage = require "engine.usage"
@@ -198,7 +199,7 @@ local function encode_answer(self, call, result)
     return true, blob
   end
   local text = value.json(blob)
-  local kept, err = storage.keep(self.db, text)
+  local kept, err = patient.call(storage.keep, self.db, text)
   if not kept then
     return failed(err)
   end
@@ -214,7 +215,13 @@ local function begin(self, call)
     return
   end
   call.task = task.spawn(function()
-    local worked, result, err = pcall(door.service(call.name).run, call.view)
+    local service = door.service(call.name)
+    local worked, result, err
+    if service.class == "read" then
+      worked, result, err = pcall(patient.call, service.run, call.view)
+    else
+      worked, result, err = pcall(service.run, call.view)
+    end
     local ok, blob
     if not worked then
       -- A raised structured error comes from below (a cancelled task); any other is our fault.

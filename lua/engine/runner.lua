@@ -8,6 +8,7 @@ local journal = require "engine.journal"
 local lease = require "engine.lease"
 local log = require "kt.log"
 local metrics = require "engine.metrics"
+local patient = require "lib.patient"
 local ready = require "engine.ready"
 local run = require "engine.run"
 local snapshot = require "engine.snapshot"
@@ -211,7 +212,7 @@ local function begin(entry, db, writer, recorded, reason)
   end
   local pinned, err = entry.pinned, nil
   if not pinned then
-    pinned, err = snapshot.load(db, doc)
+    pinned, err = patient.call(snapshot.load, db, doc)
   end
   if not pinned then
     return nil, err
@@ -304,7 +305,7 @@ local function work(entry, db, reason)
   local doc = entry.doc
   local recorded, err = { answers = {}, events = {}, last_seq = 0 }, nil
   if reason then
-    recorded, err = journal.load(db, doc._id)
+    recorded, err = patient.call(journal.load, db, doc._id)
   end
   local writer = journal.writer {
     db = db,
