@@ -2,8 +2,9 @@
 --- an incarnation by its epoch; what a dead one left is found by its row.
 ---
 --- Whether one is dead: on the same host (machine, pid namespace and data directory) its process is
---- looked up, with the time at which it was started, so a number used again is no mistake; elsewhere
---- its lease must have ended.
+--- looked up, with the time at which it was started, so a number used again is no mistake. Elsewhere its
+--- row must have stayed as it is for the length of a lease, by our own monotonic clock and while we could
+--- look: hosts need not agree on the time, and a store that was away for everybody ends nobody.
 
 local clock = require "kt.clock"
 local config = require "kt.config"
@@ -109,13 +110,31 @@ function M.stop()
   places.master():delete_one(COLLECTION, { _id = me._id })
 end
 
+--- Leases of rows of other hosts: what each was, and since when (monotonic seconds).
+---@type table<string, {lease: number, since: number}>
+local seen = {}
+local looked
+
+local function observe(rows)
+  local now, before = clock.monotonic(), seen
+  if looked and now - looked > 2 * M.RENEW_SECONDS then
+    before = {} -- we could not look; neither could they renew, perhaps
+  end
+  looked, seen = now, {}
+  for _, row in ipairs(rows) do
+    local lease, was = row.lease_until.ms, before[row._id]
+    seen[row._id] = was and was.lease == lease and was or { lease = lease, since = now }
+  end
+end
+
 local function dead(row)
   if row._id == me._id then
     return false
   elseif row.host == me.host then
     return start_of(row.pid) ~= row.process_start
   end
-  return row.lease_until.ms < clock.now()
+  local was = seen[row._id]
+  return was ~= nil and was.lease == row.lease_until.ms and clock.monotonic() - was.since > M.LEASE_SECONDS
 end
 
 --- This incarnation's row.
@@ -155,6 +174,7 @@ function M.dead()
   if not rows then
     return nil, err
   end
+  observe(rows)
   local list, alive = {}, 0
   for _, row in ipairs(rows) do
     if dead(row) then
