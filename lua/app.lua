@@ -17,6 +17,7 @@ local project = require "domain.project"
 local router = require "http.router"
 local routes = require "routes"
 local runner = require "engine.runner"
+local secret_key = require "domain.secret_key"
 local setup = require "domain.setup"
 local store = require "kt.store"
 local streams = require "http.streams"
@@ -28,7 +29,7 @@ local M = {}
 local poll_seconds = 0.02
 local tend_seconds = 5
 local servers = {}
-local tending
+local tending, resuming
 
 -- KONTOR_HOSTS as a set, in lower case.
 local function host_names()
@@ -58,6 +59,8 @@ local function open_data(home)
   secret, err = master:find_one("kt_m_secrets", {_id = "system/cursor"})
   if not secret then return nil, err or {code = "store_corrupt", message = "kt_m_secrets has no system/cursor"} end
   cursor.set_key(secret.data)
+  ok, err = secret_key.check()
+  if not ok then return nil, err end
   ok, err = project.finish_pending()
   if not ok then return nil, err end
   ok, err = project.ensure_default()
@@ -126,8 +129,10 @@ local function drain(seconds)
   engine.drain(left())
   streams.drain()
   for _, t in ipairs(closing) do t:join() end
-  tending:cancel()
-  tending:join()
+  for _, t in pairs{tending, resuming} do
+    t:cancel()
+    t:join()
+  end
   console.close()
   audit.flush_denied(project.master())
   store.close()
@@ -161,6 +166,7 @@ local function start(ctx)
   ok, err = serve(ctx, app)
   if not ok then return nil, err end
   upload.start()
+  if ctx.slot == 0 then resuming = task.detach(secret_key.resume) end
   health.state.status = "ready"
   return true
 end

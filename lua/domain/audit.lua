@@ -59,12 +59,13 @@ end
 ---@param target_id string
 ---@param changes? table[] as of schema.diff
 ---@param req? table the request: its id is noted
----@param more? {outcome?: string, code?: string, execution_id?: string}
+---@param more? {outcome?: string, code?: string, execution_id?: string, master?: boolean} master: it is about
+--- the whole, though others of its type are a project's
 ---@return table op for db:commit of the database that `target_type` belongs to
 function M.entry(principal, action, target_type, target_id, changes, req, more)
   more = more or {}
   return {
-    op = "insert", coll = master[target_type] and "kt_m_audit_log" or "kt_p_audit_log",
+    op = "insert", coll = (more.master or master[target_type]) and "kt_m_audit_log" or "kt_p_audit_log",
     doc = {
       _id = ids.new("aud"), at = value.date(clock.now()), actor = principal.id, actor_name = principal.name,
       role = principal.role, via = principal.via, action = action, target_type = target_type,

@@ -2,6 +2,7 @@
 
 local json = require "json"
 local json_schema = require "lib.json_schema"
+local secret = require "domain.secret"
 local T = require "http.types"
 local url_template = require "lib.url_template"
 local versions = require "domain.versions"
@@ -12,6 +13,9 @@ local M = {}
 ---must not carry any other secret of the service to where its author wants it.
 M.env_pattern = "^env:(KONTOR_TOOL_[A-Z0-9_]+)$"
 
+---A header's value that is a secret, of the project in which the tool is called or else of the whole.
+M.secret_pattern = "^secret:(.*)$"
+
 -- Set by the door or by libcurl: they frame the request, or say who it is.
 local reserved = {}
 for name in ("accept-encoding connection content-length expect host http2-settings idempotency-key keep-alive "
@@ -20,7 +24,7 @@ for name in ("accept-encoding connection content-length expect host http2-settin
 end
 
 -- Headers that carry a secret: only by reference, since whoever reads master data sees the document.
-local secret = {authorization = true, cookie = true, ["x-api-key"] = true, ["api-key"] = true, ["x-auth-token"] = true}
+local carries_secret = {authorization = true, cookie = true, ["x-api-key"] = true, ["api-key"] = true, ["x-auth-token"] = true}
 
 -- Methods whose arguments go into the URL alone.
 M.bodiless = {GET = true, HEAD = true, DELETE = true}
@@ -39,7 +43,8 @@ M.types = {
     {"http", T.object("HttpTool", {
       {"method", T.enum{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}, required = true},
       {"url", T.str{min = 1, max = 2000}, required = true, doc = "{name} in path and query stands for an argument"},
-      {"headers", T.map(), default = {}, doc = "Texts; env:KONTOR_TOOL_NAME is read from the service's environment"},
+      {"headers", T.map(), default = {}, doc = "Texts; secret:NAME is the value of a secret, env:KONTOR_TOOL_NAME "
+        .. "that of a variable of the service's environment"},
     }), nullable = true},
     {"purpose", T.str{max = 64}, nullable = true},
     {"input_schema", T.json_schema, nullable = true},
@@ -76,10 +81,11 @@ local function check_headers(headers, errors)
       add(errors, at, "pattern", "must have at most 4000 bytes and no control characters")
     elseif v:find("^env:") and not v:find(M.env_pattern) then
       add(errors, at, "pattern", "only variables of the environment named KONTOR_TOOL_… can be sent")
-    elseif v:find("^secret:") then
-      add(errors, at, "invalid", "secrets are not yet in this service; env:KONTOR_TOOL_NAME is")
-    elseif secret[lower] and not v:find(M.env_pattern) then
-      add(errors, at, "invalid", "carries a secret, which everyone who reads this tool would see: write env:KONTOR_TOOL_NAME")
+    elseif v:find("^secret:") and not secret.valid_name(v:match(M.secret_pattern)) then
+      add(errors, at, "pattern", "names no secret: what is behind secret: must match " .. secret.types.name.pattern)
+    elseif carries_secret[lower] and not v:find("^secret:") and not v:find(M.env_pattern) then
+      add(errors, at, "invalid", "carries a secret, which everyone who reads this tool would see: write secret:NAME, or "
+        .. "env:KONTOR_TOOL_NAME")
     end
     seen[lower] = true
   end

@@ -4,7 +4,10 @@
 local config = require "kt.config"
 local fetch = require "kt.fetch"
 local given = require "lib.given"
+local hide = require "lib.hide"
 local json = require "json"
+local log = require "kt.log"
+local secret = require "domain.secret"
 local tools = require "domain.tool"
 local url_template = require "lib.url_template"
 local value = require "value"
@@ -25,20 +28,41 @@ local function invalid(faults)
     .. faults[1].pointer .. " " .. faults[1].message, retryable = false, details = { errors = json.array(faults) } }
 end
 
-local function headers_of(tool, key)
-  local headers = { ["User-Agent"] = "kontor/" .. config.version(), ["Idempotency-Key"] = key }
-  for name, text in pairs(given(tool.http.headers) or {}) do
-    local variable = text:match(tools.env_pattern)
-    if variable then
-      text = os.getenv(variable)
-      if not text or text:find("[%c\127]") then
-        return nil, { code = "tool_error", message = variable .. " is not set for the service, or is no header's value",
-          retryable = false }
-      end
+local function unset(message) return nil, { code = "tool_error", message = message, retryable = false } end
+
+--- The value that a header's text refers to; the text itself when it refers to nothing.
+---@return string? value, table? err, string? reference
+local function referred(text, run)
+  local variable, name = text:match(tools.env_pattern), text:match(tools.secret_pattern)
+  local v, err = text
+  if variable then
+    v = os.getenv(variable)
+    if not v then return unset(variable .. " is not set for the service") end
+  elseif name then
+    v, err = secret.value({ id = run.project_id, db = run.db }, name)
+    if not v and err.retryable then return nil, err end
+    if not v and err.code == "not_found" then return unset(err.message) end
+    if not v then
+      log.error("tool.secret", { project_id = run.project_id, execution_id = run.execution_id, msg = err.message })
+      return unset("the secret " .. name .. " does not open; the service's log says why")
     end
-    headers[name] = text
   end
-  return headers
+  if text ~= v and v:find("[%c\127]") then return unset(text .. " is no header's value: it has a control character") end
+  return v, nil, text ~= v and text or nil
+end
+
+--- The headers of a request, and by their references the values among them that nobody is to see.
+local function headers_of(tool, key, run)
+  local headers, hidden = { ["User-Agent"] = "kontor/" .. config.version(), ["Idempotency-Key"] = key }, {}
+  for name, text in pairs(given(tool.http.headers) or {}) do
+    local v, err, reference = referred(text, run)
+    if not v then
+      return nil, err
+    end
+    headers[name] = v
+    if reference then hidden[reference] = v end
+  end
+  return headers, hidden
 end
 
 --- The request that a call means. Arguments that are no part of the URL are the body; where there is
@@ -46,8 +70,9 @@ end
 ---@param tool table stored form
 ---@param args table
 ---@param key string Idempotency-Key
+---@param run door.Context in whose project it is called
 ---@return table? request, table? err
-function M.request(tool, args, key)
+function M.request(tool, args, key, run)
   local url = tool.http.url
   local present = {}
   for name, v in pairs(args) do
@@ -57,9 +82,9 @@ function M.request(tool, args, key)
   if not filled then
     return invalid { fault }
   end
-  local headers, err = headers_of(tool, key)
+  local headers, hidden = headers_of(tool, key, run)
   if not headers then
-    return nil, err
+    return nil, hidden
   end
   local named, rest, faults = url_template.names(url), {}, {}
   for name, v in pairs(args) do
@@ -84,7 +109,7 @@ function M.request(tool, args, key)
     end)
     return invalid(faults)
   end
-  return { method = tool.http.method, url = filled, headers = headers, body = body }
+  return { method = tool.http.method, url = filled, headers = headers, body = body, hide = hide.of(hidden) }
 end
 
 local function failure(tool, err, repeatable)
@@ -107,6 +132,8 @@ end
 function M.perform(tool, request, repeatable)
   request.timeout, request.max = tool.timeout_seconds, M.BODY_BYTES
   request.egress, request.decode, request.once = M.egress(), true, not repeatable
+  local shown = request.hide
+  request.hide = nil
   local made, answer, err = pcall(fetch, request)
   if not made then
     -- A structured error: this task is cancelled, or the request is none to libcurl.
@@ -114,7 +141,9 @@ function M.perform(tool, request, repeatable)
   elseif not answer then
     return failure(tool, err, repeatable)
   end
-  local media = (answer.headers["content-type"] or ""):lower():match("^[^;%s]*")
+  -- Some show in their answer what they were sent.
+  answer.body = shown(answer.body)
+  local media = shown(answer.headers["content-type"] or ""):lower():match("^[^;%s]*")
   local is_json = media == "application/json" or media:find("^application/[%w.-]+%+json$") ~= nil
   local decoded
   if is_json and answer.body ~= "" and value.is_text(answer.body) then

@@ -182,7 +182,7 @@ function M.call.run(call)
     call.class = "read"
   end
   local request
-  request, err = http_tool.request(tool, call.args.args, call.run.execution_id .. ":" .. call.id)
+  request, err = http_tool.request(tool, call.args.args, call.run.execution_id .. ":" .. call.id, call.run)
   if not request then
     return nil, err
   end

@@ -81,7 +81,8 @@ local function read_body(ctx)
   end
   local doc, fault = json.decode(text)
   if doc == nil then
-    return nil, problem.err("invalid_json", type(fault) == "table" and fault.message or fault)
+    -- The fault quotes what stands at its place.
+    return nil, problem.err("invalid_json", not ctx.route.secret_body and (type(fault) == "table" and fault.message or fault) or nil)
   end
   return doc, nil, text
 end

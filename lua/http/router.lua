@@ -24,6 +24,7 @@ M.__index = M
 ---@field upload? string[] media types of a streamed body
 ---@field produces? string[] media types of the answer, application/json when absent
 ---@field if_match? boolean
+---@field secret_body? boolean no error quotes from the body
 ---@field answers table<integer, table> status to {type = kontor.Type|nil, list = kontor.Type|nil, doc = string}
 ---@field handler fun(ctx: kontor.Context): table|nil, kontor.Error|nil
 

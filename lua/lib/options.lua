@@ -20,6 +20,7 @@ local M = {}
 ---@field arguments lib.Argument[]? their values are at 1, 2, …
 ---@field options lib.Option[]
 ---@field after string? further lines of the help
+---@field secret boolean? no message quotes an argument: it may be a secret that was put there by mistake
 
 ---@param spec lib.CommandLine
 ---@return string
@@ -38,13 +39,13 @@ function M.help(spec)
   return table.concat(lines, "\n") .. "\n"
 end
 
-local function check_arguments(values, arguments)
+local function check_arguments(values, arguments, secret)
   for i, argument in ipairs(arguments) do
     if not values[i] and not argument.optional then return argument[1] .. " is missing" end
   end
   local last = arguments[#arguments]
   if values[#arguments + 1] and not (last and last.many) then
-    return "'" .. values[#arguments + 1] .. "' is one argument too many"
+    return (secret and "there" or "'" .. values[#arguments + 1] .. "'") .. " is one argument too many"
   end
 end
 
@@ -89,7 +90,7 @@ function M.parse(args, spec)
   for _, option in ipairs(spec.options) do
     if option.required and values[option[1]] == nil then return nil, "--" .. option[1] .. " is missing" end
   end
-  local problem = check_arguments(values, spec.arguments or {})
+  local problem = check_arguments(values, spec.arguments or {}, spec.secret)
   if problem then return nil, problem end
   return values
 end

@@ -3,7 +3,7 @@
 local M = {}
 
 local modules = {"service", "master", "agents", "prompts", "tools", "setup", "quotas", "instances", "datasets", "executions",
-  "scripts", "api_keys", "audit"}
+  "scripts", "api_keys", "secrets", "audit"}
 
 ---@return kontor.Route[]
 function M.all()

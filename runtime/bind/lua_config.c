@@ -1,6 +1,7 @@
 /* Module kt.config: the configuration that the process read when it started. Nothing here yields.
  *
- *   config.get(NAME) -> string | number | boolean; "" when unset. An unknown name raises.
+ *   config.get(NAME) -> string | number | boolean; "" when unset. An unknown name raises. Of a
+ *       secret: "(set)" when it is; C alone has its text
  *   config.all() -> {NAME = value}
  *   config.home() -> folder of lua/, agents/, migrations/      config.program() -> the binary
  *   config.version() -> "0.1.0"
@@ -18,7 +19,7 @@ static void push(lua_State *L, const struct kt_config_var *var) {
     else if (var->type == KT_CONFIG_BOOL)
         lua_pushboolean(L, kt_config_bool(var->name));
     else
-        lua_pushstring(L, text);
+        lua_pushstring(L, var->type == KT_CONFIG_SECRET && *text != '\0' ? "(set)" : text);
 }
 
 static int l_get(lua_State *L) {

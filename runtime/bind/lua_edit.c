@@ -1,6 +1,8 @@
 /* Module kt.edit: lines typed by a person (libedit), and Ctrl-C. For commands, not for the service.
  *
  *   edit.tty() -> bool        standard input and output are a terminal
+ *   edit.secret(prompt) -> line | nil at its end | nil, {code="cancelled"} | false
+ *       typed unseen, without an editor; false: standard input is no terminal. Blocks as ed:read does
  *   edit.open{history=path?, complete=fn?} -> ed    one at a time
  *       history: a file, 0600, read now and written after each line; the last 1,000 lines
  *       complete(text before the cursor) -> what to insert there, what to show below (or nil)
@@ -18,13 +20,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
+
+#include <openssl/crypto.h>
 
 #include "bind/bind.h"
 
 #define EDITOR "kt.edit"
 #define HISTORY_LINES 1000
 #define PROMPT_MAX 128
+#define SECRET_MAX 65536
 
 struct editor {
     EditLine *el; /* NULL once closed */
@@ -100,6 +106,59 @@ static void close_editor(lua_State *L, struct editor *ed) {
 static int l_tty(lua_State *L) {
     lua_pushboolean(L, isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
     return 1;
+}
+
+/* What is typed up to the end of a line. Keys come one by one and unseen, Ctrl-C among them: it must not
+ * end the process before the terminal shows again what is typed. */
+static int read_unseen(char *line, size_t size, size_t *len, struct kt_error *err) {
+    char c;
+    ssize_t n;
+    *len = 0;
+    while ((n = read(STDIN_FILENO, &c, 1)) == 1 || (n < 0 && errno == EINTR)) {
+        if (n < 0)
+            continue;
+        if (c == '\n' || c == '\r')
+            return 1;
+        if (c == 3) /* Ctrl-C */
+            return kt_fail(err, KT_CANCELLED, "the line was given up");
+        if (c == 4 && *len == 0) /* Ctrl-D */
+            return 0;
+        if (c == 21) /* Ctrl-U */
+            *len = 0;
+        else if (c == 8 || c == 127) {
+            while (*len > 0 && (line[--*len] & 0xC0) == 0x80) {
+            }
+        } else if (*len == size)
+            return kt_fail(err, KT_BODY_TOO_LARGE, "the line is longer than %zu bytes", size);
+        else
+            line[(*len)++] = c;
+    }
+    return n < 0 ? kt_fail(err, KT_INTERNAL, "cannot read: %s", strerror(errno)) : *len > 0;
+}
+
+static int l_secret(lua_State *L) {
+    char line[SECRET_MAX];
+    size_t len;
+    struct kt_error err;
+    struct termios was, unseen;
+    const char *prompt = luaL_checkstring(L, 1);
+    if (tcgetattr(STDIN_FILENO, &was) != 0) {
+        lua_pushboolean(L, false);
+        return 1;
+    }
+    unseen = was;
+    unseen.c_lflag &= ~(tcflag_t)(ECHO | ECHONL | ICANON | ISIG | IEXTEN);
+    unseen.c_cc[VMIN] = 1;
+    unseen.c_cc[VTIME] = 0;
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &unseen);
+    fputs(prompt, stderr);
+    int rc = read_unseen(line, sizeof line, &len, &err);
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &was);
+    fputs("\n", stderr);
+    if (rc == 1)
+        lua_pushlstring(L, line, len);
+    OPENSSL_cleanse(line, sizeof line);
+    return rc < 0 ? kt_push_error(L, &err) : rc;
 }
 
 static int l_open(lua_State *L) {
@@ -242,7 +301,8 @@ static int l_interrupted(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"tty", l_tty}, {"open", l_open}, {"interrupted", l_interrupted}, {NULL, NULL}};
+    {"tty", l_tty},   {"secret", l_secret},           {"open", l_open},
+    {"interrupted", l_interrupted}, {NULL, NULL}};
 static const luaL_Reg methods[] = {
     {"read", l_read}, {"add", l_add}, {"close", l_close}, {"__gc", l_close}, {NULL, NULL}};
 

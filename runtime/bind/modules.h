@@ -24,6 +24,7 @@
     X("kt.store", luaopen_kt_store)                                                                \
     X("kt.table", luaopen_kt_table)                                                                \
     X("kt.task", luaopen_kt_task)                                                                  \
+    X("kt.vault", luaopen_kt_vault)                                                                \
     X("kt.watch", luaopen_kt_watch)                                                                \
     X("value", luaopen_value)
 

@@ -4,6 +4,7 @@
 
 #include "core/config.h"
 #include "core/egress.h"
+#include "core/keyring.h"
 #include "core/log.h"
 
 static const char *check_level(const char *text) {
@@ -38,6 +39,13 @@ static const char *check_hosts(const char *text) {
     return strpbrk(text, " \t/@\"'") == NULL ? NULL : "is not a list of host names joined by commas";
 }
 
+static const char *check_key(const char *text) {
+    const char *fault = kt_keyring_fault(text);
+    if (fault == NULL && text[strcspn(text, ", \t")] != '\0')
+        return "is more than one key: those of before are for KONTOR_MASTER_KEY_OLD";
+    return fault;
+}
+
 static const char *check_mongodb_url(const char *text) {
     bool ok = *text == '\0' || strncmp(text, "mongodb://", 10) == 0 ||
               strncmp(text, "mongodb+srv://", 14) == 0;
@@ -68,6 +76,12 @@ const struct kt_config_var kt_config_vars[] = {
     {"KONTOR_EGRESS_ALLOW", KT_CONFIG_TEXT, "", 0, 0, kt_egress_fault,
      "Where tools may go beside public addresses: host, host:port, address or network, joined by "
      "commas."},
+    {"KONTOR_MASTER_KEY", KT_CONFIG_SECRET, "", 0, 0, check_key,
+     "Key that secrets are sealed under: 32 bytes in base64 or hex, as openssl rand -base64 32 makes. "
+     "The embedded store makes master.key in its folder when unset."},
+    {"KONTOR_MASTER_KEY_OLD", KT_CONFIG_SECRET, "", 0, 0, kt_keyring_fault,
+     "Further keys, joined by commas, that secrets are opened with until kontor secret rotate has "
+     "sealed them anew."},
     {"MONGODB_URL", KT_CONFIG_SECRET, "", 0, 0, check_mongodb_url,
      "Server of the documents: mongodb://[user:password@]host[:port],…/?replicaSet=…; a replica set, one "
      "node is enough. The embedded store when unset."},

@@ -64,12 +64,13 @@ static int sync_folder(const char *path) {
     return rc;
 }
 
-int kt_file_write(const char *path, const void *bytes, size_t len, struct kt_error *err) {
+static int write_whole(const char *path, mode_t mode, const void *bytes, size_t len,
+                       struct kt_error *err) {
     char beside[PATH_MAX], id[KT_UUID_SIZE];
     kt_uuid7(id);
     if (snprintf(beside, sizeof beside, "%s.%s.tmp", path, id) >= (int)sizeof beside)
         return kt_fail(err, KT_INVALID_ARGUMENT, "path too long");
-    int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640), rc = 0;
+    int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode), rc = 0;
     if (fd < 0)
         return failed(err, "make", beside);
     const char *at = bytes;
@@ -90,6 +91,14 @@ int kt_file_write(const char *path, const void *bytes, size_t len, struct kt_err
     if (rc != 0)
         unlink(beside);
     return rc;
+}
+
+int kt_file_write(const char *path, const void *bytes, size_t len, struct kt_error *err) {
+    return write_whole(path, 0640, bytes, len, err);
+}
+
+int kt_file_write_private(const char *path, const void *bytes, size_t len, struct kt_error *err) {
+    return write_whole(path, 0600, bytes, len, err);
 }
 
 int kt_file_stat(const char *path, struct kt_file_stat *out, struct kt_error *err) {

@@ -17,6 +17,8 @@ struct kt_file_stat {
 int kt_file_read(const char *path, size_t max, struct kt_buf *out, struct kt_error *err);
 /* Whole or not at all, also over a crash: written beside, synced, renamed. Mode 0640. */
 int kt_file_write(const char *path, const void *bytes, size_t len, struct kt_error *err);
+/* The same with mode 0600 from its first byte on. */
+int kt_file_write_private(const char *path, const void *bytes, size_t len, struct kt_error *err);
 int kt_file_stat(const char *path, struct kt_file_stat *st, struct kt_error *err);
 int kt_file_rename(const char *from, const char *to, struct kt_error *err);
 /* A file or a folder with all that is in it; links are removed, not followed. */

@@ -87,8 +87,8 @@ def test_every_example_can_be_sent_after_setup(api, document):
                 answer = api.send(method, target, raw=content["example"].encode(), headers={"Content-Type": media})
             # A short run may have ended before it is cancelled.
             ended = name == "cancelExecution" and answer.status == 409
-            assert answer.status in (200, 201, 202) or ended, (name, media, answer)
-            if ended:
+            assert answer.status in (200, 201, 202, 204) or ended, (name, media, answer)
+            if ended or answer.status == 204:
                 continue
             doc = answer.json
             declared = operation["responses"][str(answer.status)]["content"]["application/json"]["schema"]
@@ -115,6 +115,8 @@ def test_reads_answer_as_declared(api, document):
                                             "http": {"method": "GET", "url": "https://tickets.example/"}}, want=(201,))
     made["name"] = "invoice.csv"
     assert api.upload(DEFAULT, dataset["dataset_id"], made["name"], b"invoice_id\n1\n").status == 200
+    for base in ("/api/v1/master", f"/api/v1/projects/{DEFAULT}"):
+        api.ok("PUT", f"{base}/secrets/{made['name']}", {"value": "x"}, want=(204,))
     for method, path, operation in operations(document):
         if method != "GET" or operation["operationId"] == "followExecution":
             continue

@@ -22,6 +22,7 @@ SHOWN = {
     "KONTOR_WORKERS": "test_workers", "KONTOR_DRAIN_SECONDS": "test_drain_seconds",
     "KONTOR_LOG_LEVEL": "test_log_level", "KONTOR_DEV": "test_dev", "KONTOR_HOSTS": "test_hosts",
     "KONTOR_EGRESS_ALLOW": "test_egress_allow",
+    "KONTOR_MASTER_KEY": "test_master_key", "KONTOR_MASTER_KEY_OLD": "test_master_key",
     "KONTOR_HOME": "test_home", "MONGODB_URL": "test_mongodb_url", "MASTER_DATABASE_NAME": "test_database_names",
     "PROJECT_DATABASE_PREFIX": "test_database_names", "ENABLE_MULTI_TENANT": "test_one_tenant",
     "DEFAULT_PROJECT_ID": "test_one_tenant", "ERP_REPORTS_DIRECTORY": "test_reports_directory",
@@ -170,6 +171,24 @@ def test_egress_allow(make_service):
     assert answers == ["tool_denied", "tool_denied", "hi"]
     refused = make_service(KONTOR_EGRESS_ALLOW="10.0.0.0/33").launch()
     assert refused.process.wait(30) == 2 and "KONTOR_EGRESS_ALLOW" in refused.stderr.read_text()
+
+
+def test_master_key(make_service):
+    """(What the keys do: test_secrets.) A fault in one does not show it."""
+    keys = ["7" * 64, "8" * 64]
+    service = make_service(KONTOR_MASTER_KEY=keys[0]).start()
+    assert service.request("PUT", "/api/v1/master/secrets/a", {"value": "x"}).status == 204
+    assert not (service.data / "master.key").exists()
+    service.stop()
+    service.env.update(KONTOR_MASTER_KEY=keys[1], KONTOR_MASTER_KEY_OLD=keys[0])
+    service.start()
+    assert service.made("/api/v1/master/secret-key/rotate", {})["resealed"] == 1
+    service.stop()
+    refused = make_service(KONTOR_MASTER_KEY="hunter2", KONTOR_MASTER_KEY_OLD=f"{keys[0]},hunter3").launch()
+    assert refused.process.wait(30) == 2
+    text = refused.stderr.read_text()
+    assert "KONTOR_MASTER_KEY: is not 32 bytes in base64 or hex" in text and "KONTOR_MASTER_KEY_OLD: is not" in text
+    assert "hunter" not in text and keys[0] not in text
 
 
 def test_hosts(make_service):

@@ -286,10 +286,11 @@ def test_documents(engine):
                 "https://x.example/?{q}=1", "https://x.example/é", "https://", "https:///a", "https://x.example/{a"):
         assert fault(http={"method": "GET", "url": url}) == ["/http/url"], url
     for name, value in (("Authorization", "Bearer abc"), ("x-api-key", "abc"), ("Host", "y"), ("Content-Length", "1"), ("a b", "c"),
-                        ("X-A", "a\r\nb"), ("X-A", "env:HOME"), ("X-A", "env:KONTOR_MASTER_KEY"), ("X-A", "secret:a"), ("X-A", 1),
+                        ("X-A", "a\r\nb"), ("X-A", "env:HOME"), ("X-A", "env:KONTOR_MASTER_KEY"), ("X-A", "secret:"), ("X-A", "secret:a/b"), ("X-A", 1),
                         ("Idempotency-Key", "k"), ("Transfer-Encoding", "chunked")):
         assert fault(http={"method": "GET", "url": "https://x.example/", "headers": {name: value}}) == ["/http/headers/" + name], name
-    assert post(http={"method": "GET", "url": "https://x.example/", "headers": {"authorization": "env:KONTOR_TOOL_X"}}).status == 201
+    for value in ("env:KONTOR_TOOL_X", "secret:tickets"):
+        assert post(http={"method": "GET", "url": "https://x.example/", "headers": {"authorization": value}}).status == 201
     assert fault(input_schema={"type": "objekt"}) == ["/input_schema/type"]
     assert fault(input_schema={"properties": {"a": {"pattern": "x"}}}) == ["/input_schema/properties/a/pattern"]
     assert fault(output_schema={"$ref": "#/x", "items": {"minItems": -1}}) == ["/output_schema/$ref", "/output_schema/items/minItems"]
