@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <lauxlib.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +14,14 @@
 
 #define TICK_NS 2000000  /* of this thread's CPU time */
 #define SLICE_TICKS 2    /* the kernel counts CPU time by its own ticks: 4 to 8 ms at 250 Hz */
-#define QUICK_NS 1000000 /* ticks by the clock besides, while scripts use up their slices */
-#define QUICK_TICKS 2    /* arm at the second: 1 to 2 ms */
-#define QUICK_DEPTH 8    /* not where a slice's end has to pass more coroutines: that costs more */
+#define CUT_DEPTH 8      /* not where a slice's end has to pass more coroutines: that costs more */
 #define EXACT_COUNT 1000 /* hook interval of an exactly counted run */
 #define BLOCKED_TICKS 25 /* in a place where Lua cannot yield: then the run has to go */
 #define BLOCKED_COUNT 1000 /* until the next try where Lua cannot yield */
 
-enum { BY_CPU, QUICK }; /* what a tick is of */
+enum { TICK, CUT }; /* what a signal says */
+
+#define SIGNAL (SIGRTMIN + 5)
 
 #ifndef sigev_notify_thread_id /* glibc has the field, not always the name */
 #define sigev_notify_thread_id _sigev_un._tid
@@ -33,8 +32,8 @@ enum { BY_CPU, QUICK }; /* what a tick is of */
 static struct {
     struct kt_vm *vm;
     struct kt_task *task;
-    volatile sig_atomic_t armable, ticks, quick_ticks, armed;
-    int quick_due;     /* quick ticks of a slice */
+    volatile sig_atomic_t armable, ticks, cut, armed;
+    bool cuttable;
     int count;         /* of the hook that is armed */
     bool abandoned;    /* a parked run was given up for its memory */
     bool collect;      /* memory pressure: collect at the next instruction */
@@ -42,7 +41,7 @@ static struct {
     size_t used_mark;  /* vm->used when the task went on */
 } now;
 
-static int slice_every; /* tests: instructions, 0: by time */
+static int slice_every; /* see kt_hook_slice_every */
 
 static void on_hook(lua_State *L, lua_Debug *ar);
 
@@ -53,31 +52,26 @@ static void arm(int count) {
 }
 
 static bool slice_is_over(void) {
-    return now.ticks >= SLICE_TICKS || now.quick_ticks >= now.quick_due;
+    return (now.ticks >= SLICE_TICKS && slice_every != KT_HOOK_UNTIL_CUT) ||
+           (now.cut && now.cuttable);
 }
 
-static void on_tick(int sig, siginfo_t *info, void *context) {
+/* From where the signal may come in between. */
+static void rearm(int count) {
+    now.armable = 0;
+    arm(count);
+    now.armable = 1;
+}
+
+static void on_signal(int sig, siginfo_t *info, void *context) {
     (void)sig;
     (void)context;
-    if (!now.armable)
-        return;
-    if (info->si_value.sival_int == QUICK)
-        now.quick_ticks++;
+    if (info->si_value.sival_int == CUT)
+        now.cut = 1;
     else
         now.ticks++;
-    if (slice_is_over() && !now.armed) {
-        now.armable = 0;
-        arm(1);
-        now.armable = 1;
-    }
-}
-
-/* A timer that makes the loop's thread tick. */
-static int new_timer(clockid_t clock, int kind, timer_t *timer) {
-    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGRTMIN + 5};
-    event.sigev_value.sival_int = kind;
-    event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
-    return timer_create(clock, &event, timer);
+    if (now.armable && slice_is_over() && !now.armed)
+        rearm(1);
 }
 
 /* Ticks of the CPU time of this thread: none while the loop sleeps. */
@@ -86,12 +80,15 @@ static void start_ticks(void) {
     if (started)
         return;
     started = true;
-    struct sigaction action = {.sa_sigaction = on_tick, .sa_flags = SA_RESTART | SA_SIGINFO};
+    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_RESTART | SA_SIGINFO};
     struct itimerspec every = {{0, TICK_NS}, {0, TICK_NS}};
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGNAL};
     timer_t timer;
+    event.sigev_value.sival_int = TICK;
+    event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
     sigemptyset(&action.sa_mask);
-    if (sigaction(SIGRTMIN + 5, &action, NULL) != 0 ||
-        new_timer(CLOCK_THREAD_CPUTIME_ID, BY_CPU, &timer) != 0 ||
+    if (sigaction(SIGNAL, &action, NULL) != 0 ||
+        timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer) != 0 ||
         timer_settime(timer, 0, &every, NULL) != 0) {
         /* Without it a script could stop the worker: better no worker. */
         kt_log(KT_ERROR, "vm.no_timer", "msg", strerror(errno), NULL);
@@ -99,18 +96,13 @@ static void start_ticks(void) {
     }
 }
 
-/* A run that burns is cut at 1 to 2 ms then: what each event of everybody else waits at most. */
-void kt_hook_quick(bool on) {
-    static bool there, is_on;
-    static timer_t timer;
-    struct itimerspec every = {{0, on ? QUICK_NS : 0}, {0, on ? QUICK_NS : 0}};
-    if (on == is_on)
-        return;
-    if (!there && new_timer(CLOCK_MONOTONIC, QUICK, &timer) != 0)
-        return; /* slices stay as long as they are */
-    there = true;
-    if (timer_settime(timer, 0, &every, NULL) == 0)
-        is_on = on;
+void kt_hook_cuttable(bool on) {
+    now.cut = 0;
+    now.cuttable = on;
+}
+
+void kt_hook_cut(pthread_t loop_thread) {
+    pthread_sigqueue(loop_thread, SIGNAL, (union sigval){.sival_int = CUT});
 }
 
 static uint64_t cpu_ns(void) {
@@ -127,6 +119,8 @@ static bool exact(const struct kt_task *task) {
 static void charge_time(struct kt_task *task) {
     uint64_t cpu = cpu_ns();
     task->cpu += cpu - now.cpu_mark;
+    task->turn.used += cpu - now.cpu_mark;
+    task->vm->share->turn.used += cpu - now.cpu_mark;
     if (!exact(task))
         task->spent += (cpu - now.cpu_mark) / KT_STEP_NS;
     now.cpu_mark = cpu;
@@ -205,7 +199,7 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
     judge(task);
 
     bool over = task->verdict.code != KT_OK;
-    if (!over && !slice_is_over() && slice_every == 0) { /* a collection, or counting */
+    if (!over && !slice_is_over() && slice_every <= 0) { /* a collection, or counting */
         now.armable = 0;
         if (exact(task)) {
             arm(EXACT_COUNT);
@@ -229,9 +223,7 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
                 "the script ran too long inside a callback that cannot be interrupted");
         over = true;
     }
-    now.armable = 0;
-    arm(over ? 1 : BLOCKED_COUNT);
-    now.armable = 1;
+    rearm(over ? 1 : BLOCKED_COUNT);
     if (over)
         luaL_error(L, "%s", task->verdict.message);
 }
@@ -251,8 +243,8 @@ void kt_hook_enter(struct kt_task *task) {
     now.vm = vm;
     now.task = task;
     now.collect = false;
-    now.ticks = now.quick_ticks = 0;
-    now.quick_due = task->passed > QUICK_DEPTH ? INT_MAX : QUICK_TICKS;
+    now.ticks = 0;
+    now.cuttable = now.cuttable && task->passed <= CUT_DEPTH;
     task->passed = 0;
     now.armed = 0;
     now.used_mark = vm->used;
@@ -261,11 +253,13 @@ void kt_hook_enter(struct kt_task *task) {
         set_pressure(vm);
     vm->denied = false;
     vm->enforce = true;
-    if (slice_every != 0)
+    if (slice_every > 0)
         arm(slice_every);
     else if (exact(task))
         arm(EXACT_COUNT);
     now.armable = 1;
+    if (slice_is_over() && !now.armed) /* by a signal just now */
+        rearm(1);
 }
 
 void kt_hook_leave(struct kt_task *task) {
@@ -296,9 +290,7 @@ void kt_hook_charge(lua_State *L, uint64_t steps) {
     judge(task);
     if (task->verdict.code == KT_OK)
         return;
-    now.armable = 0;
-    arm(1);
-    now.armable = 1;
+    rearm(1);
     luaL_error(L, "%s", task->verdict.message);
 }
 

@@ -14,6 +14,8 @@
  */
 #pragma once
 
+#include <pthread.h>
+
 #include "vm/task.h"
 
 #define KT_EXACT_MAX_STEPS 10000000ull
@@ -24,9 +26,12 @@
  * the yield was a slice's end; task->verdict that the run is over. */
 void kt_hook_enter(struct kt_task *task);
 void kt_hook_leave(struct kt_task *task);
-/* Shorter slices, while several want the loop: by queue.c, on its thread. */
-void kt_hook_quick(bool on);
+/* By cut.c: whether the next slice may be cut, on the loop's thread, before and after it; then cut
+ * it, from any thread. */
+void kt_hook_cuttable(bool on);
+void kt_hook_cut(pthread_t loop_thread);
 /* For tests: a slice ends after every `count` instructions; 0: by time again. */
+#define KT_HOOK_UNTIL_CUT (-1) /* only by kt_hook_cut */
 void kt_hook_slice_every(int count);
 /* Set up memory pressure for a new script VM. */
 void kt_hook_init(struct kt_vm *vm);

@@ -1,20 +1,25 @@
 #include "vm/queue.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vm/hook.h"
+#include "vm/cut.h"
 #include "vm/task.h"
 
-#define TURN_NS 8000000ull /* of one drain, then the loop gets its turn */
+#define TURN_NS 8000000ull  /* of one drain, then the loop gets its turn */
+#define SLICE_NS 8000000ull /* about what a whole slice is */
 
 struct queue {
     uv_loop_t *loop;
     uv_check_t check; /* drains, after the loop has polled */
     uv_idle_t idle;   /* active while something is queued: the loop does not block */
-    struct kt_task_list host;
-    struct kt_share *first, *last; /* those with ready tasks, next to run first */
-    int host_count, script_count;
+    struct kt_turns host, shares;
+    int script_count;   /* tasks of all shares */
+    bool whole;         /* the last turn ended with a slice of one that burns */
+    uint64_t owed;      /* ns that the host has had more than the scripts which are ready */
+    struct kt_cut *cut; /* made for the first one that burns */
+    bool cut_tried;
     int open_handles;
     struct queue *next;
 };
@@ -58,7 +63,7 @@ void kt_run_queue_free(uv_loop_t *loop) {
         if (q->loop != loop)
             continue;
         *at = q->next;
-        kt_hook_quick(false);
+        kt_cut_free(q->cut);
         uv_close((uv_handle_t *)&q->check, queue_closed);
         uv_close((uv_handle_t *)&q->idle, queue_closed);
         return;
@@ -79,117 +84,116 @@ void kt_share_release(struct kt_share *share) {
         free(share);
 }
 
-static void list_push(struct kt_task_list *list, struct kt_task *task) {
-    task->queue_prev = list->last;
-    task->queue_next = NULL;
-    if (list->last != NULL)
-        list->last->queue_next = task;
-    else
-        list->first = task;
-    list->last = task;
+/* Who has waited goes before those that have had up to a slice less than it, and did not. */
+static void push(struct kt_turns *turns, struct kt_turn *turn, bool waited) {
+    if (turn->used < turns->floor)
+        turn->used = turns->floor;
+    turn->at = !waited                                ? turn->used
+               : turn->used - turns->floor > SLICE_NS ? turn->used - SLICE_NS
+                                                      : turns->floor;
+    struct kt_turn *before = turns->last;
+    while (before != NULL && before->at > turn->at)
+        before = before->prev;
+    turn->prev = before;
+    turn->next = before != NULL ? before->next : turns->first;
+    *(turn->next != NULL ? &turn->next->prev : &turns->last) = turn;
+    *(before != NULL ? &before->next : &turns->first) = turn;
+    turn->queued = true;
+    turns->count++;
 }
 
-static void list_remove(struct kt_task_list *list, struct kt_task *task) {
-    if (task->queue_next != NULL)
-        task->queue_next->queue_prev = task->queue_prev;
-    else
-        list->last = task->queue_prev;
-    if (task->queue_prev != NULL)
-        task->queue_prev->queue_next = task->queue_next;
-    else
-        list->first = task->queue_next;
+static void take(struct kt_turns *turns, struct kt_turn *turn) {
+    *(turn->next != NULL ? &turn->next->prev : &turns->last) = turn->prev;
+    *(turn->prev != NULL ? &turn->prev->next : &turns->first) = turn->next;
+    turn->queued = false;
+    turns->count--;
 }
 
-static void share_push(struct queue *q, struct kt_share *share) {
-    share->queued = true;
-    share->prev = q->last;
-    share->next = NULL;
-    if (q->last != NULL)
-        q->last->next = share;
-    else
-        q->first = share;
-    q->last = share;
+static struct kt_task *task_of(struct kt_turn *turn) {
+    return (struct kt_task *)((char *)turn - offsetof(struct kt_task, turn));
 }
 
-static void share_remove(struct queue *q, struct kt_share *share) {
-    share->queued = false;
-    if (share->next != NULL)
-        share->next->prev = share->prev;
-    else
-        q->last = share->prev;
-    if (share->prev != NULL)
-        share->prev->next = share->next;
-    else
-        q->first = share->next;
+/* Where its first task belongs among those of the others. */
+static void place(struct queue *q, struct kt_share *share) {
+    if (share->turn.queued)
+        take(&q->shares, &share->turn);
+    if (share->ready.count > 0)
+        push(&q->shares, &share->turn, !task_of(share->ready.first)->sliced);
 }
 
 void kt_queue_push(struct kt_task *task) {
     struct queue *q = queue_of(task->vm->loop);
     struct kt_share *share = task->vm->share;
-    if (task->queued)
+    if (task->turn.queued)
         return;
-    task->queued = true;
-    if (q->host_count + q->script_count == 0)
+    if (q->host.count + q->script_count == 0)
         uv_idle_start(&q->idle, idle);
-    if (share == NULL) {
-        list_push(&q->host, task);
-        q->host_count++;
+    push(share == NULL ? &q->host : &share->ready, &task->turn, !task->sliced);
+    if (share == NULL)
         return;
-    }
-    list_push(&share->ready, task);
     q->script_count++;
-    if (!share->queued)
-        share_push(q, share);
+    place(q, share);
 }
 
 void kt_queue_remove(struct kt_task *task) {
     struct queue *q = queue_of(task->vm->loop);
     struct kt_share *share = task->vm->share;
-    if (!task->queued)
+    if (!task->turn.queued)
         return;
-    task->queued = false;
-    if (share == NULL) {
-        list_remove(&q->host, task);
-        q->host_count--;
-    } else {
-        list_remove(&share->ready, task);
+    take(share == NULL ? &q->host : &share->ready, &task->turn);
+    if (share != NULL) {
         q->script_count--;
-        if (share->ready.first == NULL)
-            share_remove(q, share);
+        place(q, share);
     }
-    if (q->host_count + q->script_count == 0)
+    if (q->host.count + q->script_count == 0)
         uv_idle_stop(&q->idle);
 }
 
-/* The next task of the share whose turn it is, which then is the last one. */
-static bool run_script(struct queue *q) {
-    struct kt_share *share = q->first;
-    struct kt_task *task = share->ready.first;
+static struct kt_cut *cut_of(struct queue *q) {
+    if (!q->cut_tried)
+        q->cut = kt_cut_new(q->loop);
+    q->cut_tried = true;
+    return q->cut;
+}
+
+/* The first task of the share, and where the share then stands. */
+static bool run_script(struct queue *q, struct kt_share *share, bool due) {
+    struct kt_task *task = task_of(share->ready.first);
+    struct kt_cut *cut = share->burns && !due ? cut_of(q) : NULL;
+    q->shares.floor = share->turn.at;
+    share->ready.floor = task->turn.at;
     kt_queue_remove(task);
-    if (share->queued) {
-        share_remove(q, share);
-        share_push(q, share);
-    }
-    return kt_task_run(task);
+    if (cut != NULL)
+        kt_cut_begin(cut);
+    share->burns = kt_task_run(task);
+    if (cut != NULL)
+        kt_cut_end(cut);
+    place(q, share); /* what it has used has changed */
+    return share->burns;
 }
 
 static void drain(uv_check_t *check) {
     struct queue *q = check->data;
-    uint64_t end = uv_hrtime() + TURN_NS;
+    uint64_t start = uv_hrtime(), now = start;
     /* Only those queued now: what they queue waits for the loop's next turn. */
-    for (int n = q->host_count; n > 0 && q->host.first != NULL; n--) {
-        struct kt_task *task = q->host.first;
+    for (int n = q->host.count; n > 0 && q->host.count > 0 && now - start < TURN_NS; n--) {
+        struct kt_task *task = task_of(q->host.first);
         kt_queue_remove(task);
         kt_task_run(task);
-        if (uv_hrtime() >= end)
+        now = uv_hrtime();
+    }
+    q->owed = q->script_count > 0 ? q->owed + (now - start) : 0;
+    bool due = q->owed >= TURN_NS, rest = q->whole;
+    q->whole = false;
+    for (int n = q->script_count; n > 0 && q->shares.count > 0 && !q->whole; n--) {
+        struct kt_share *share = (struct kt_share *)q->shares.first; /* its first member */
+        uint64_t before = now;
+        if (share->burns && !due && (rest || q->host.count > 0))
+            break;
+        q->whole = run_script(q, share, due);
+        now = uv_hrtime();
+        q->owed -= q->owed < now - before ? q->owed : now - before;
+        if (now - start >= TURN_NS)
             break;
     }
-    bool whole = false; /* one that burns its whole slice: others' events have waited long enough */
-    for (int n = q->script_count; n > 0 && q->first != NULL && !whole; n--) {
-        whole = run_script(q);
-        if (uv_hrtime() >= end)
-            break;
-    }
-    if (whole || q->script_count == 0)
-        kt_hook_quick(q->script_count > 0);
 }

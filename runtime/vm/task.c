@@ -18,7 +18,7 @@ static char mark;
 static void finish(struct kt_task *task, const struct kt_error *err);
 
 static void enqueue(struct kt_task *task) {
-    if (!task->queued)
+    if (!task->turn.queued)
         task->status = KT_TASK_READY;
     kt_queue_push(task);
 }

@@ -56,8 +56,7 @@ struct kt_task {
     kt_task_end_fn end;
     void *ud;
     void *owner; /* free for who made the task (a script run) */
-    bool queued;
-    struct kt_task *queue_prev, *queue_next;
+    struct kt_turn turn; /* queue.c; used: hook.c */
     struct kt_task *prev, *next;
 };
 
