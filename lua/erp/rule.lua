@@ -41,6 +41,8 @@
 --   R.input_hash{as_of="2014-09-30", mapping=hex, params=hex, rule=id, script=hex, tables={["invoice.csv"]=hex}} -> hex
 
 local D = require "erp.table.decimal"
+local F = require "erp.table.ffi"
+F.hot()
 local data_set = require "erp.table.data"
 local json = require "json"
 local crypto = require "kt.crypto"
@@ -425,6 +427,7 @@ function M.run(decl, data, opts)
   end
   -- A rule makes many small things that live until its report is written: collecting them is in vain.
   local pause = collectgarbage("setpause", 400)
+  F.reheat()
   local ok, err = pcall(decl.run, data_set.rule_view(data, run), params, emit)
   collectgarbage("setpause", pause)
   if not ok then

@@ -9,6 +9,7 @@
 -- A frame is n rows with columns by name, its own or its parent's; an alias is a joined frame, and
 -- column `alias#` holds the rows that were found in it.
 local F = require "erp.table.ffi"
+F.hot()
 local D = require "erp.table.decimal"
 local ffi, C = F.ffi, F.C
 local NULL32, NULL64 = F.NULL32, F.NULL64

@@ -1,5 +1,6 @@
 --- A data set at its key date, and what a rule sees of it as `t` (documented in erp.table).
 local F = require "erp.table.ffi"
+F.hot()
 local D = require "erp.table.decimal"
 local K = require "erp.table.column"
 local V = require "erp.table.view"
@@ -234,11 +235,15 @@ end
 ---@param data erp.Data
 function M.rule_view(data, run)
   local function guarded(name)
+    local made
     return function(...)
-      for _, tab in ipairs(reads[name]) do
-        if not run.allowed[tab] then error(("t.%s reads table \"%s\", which the rule does not declare"):format(name, tab), 2) end
+      if not made then -- once a rule: a loop in here would keep the loops of rules from being compiled
+        for _, tab in ipairs(reads[name]) do
+          if not run.allowed[tab] then error(("t.%s reads table \"%s\", which the rule does not declare"):format(name, tab), 2) end
+        end
+        made = service(data, name)
       end
-      return service(data, name)(...)
+      return made(...)
     end
   end
   run.factor = function(...) return service(data, "factor")(...) end

@@ -1,5 +1,6 @@
 --- Decimal: an exact number, and day numbers. What erp.table documents for rules.
 local F = require "erp.table.ffi"
+F.hot()
 local ffi, C = F.ffi, F.C
 
 local M = {}

@@ -135,6 +135,17 @@ int32_t kt_k_round_to(int64_t *out, const void *v, int32_t width, int32_t scale,
 local C = ffi.C
 M.ffi, M.C = ffi, C
 
+-- LuaJIT tries to compile a function that is called often by itself, fails when it has no loop, and after some tries never takes
+-- it into a trace again: then no loop that calls it is compiled either. What all rules call would end like that.
+local hot = {} -- main chunks of modules
+--- Called in the main chunk of a module whose functions the loops of rules call.
+function M.hot() hot[#hot + 1] = debug.getinfo(2, "f").func end
+--- Allows the functions of hot modules in traces again; before each rule.
+function M.reheat()
+  for _, chunk in ipairs(hot) do jit.on(chunk, true) end
+end
+M.hot()
+
 -- The declarations above repeat the headers: a difference in layout must not go unseen.
 local sizes = C.kt_table_sizes()
 for i, name in ipairs { "kt_dec", "struct kt_keycol", "struct kt_error", "struct kt_cell_error", "struct kt_raw",
@@ -152,7 +163,7 @@ local types = {
 
 -- The collector sees a pointer of a few bytes, not the megabytes behind it; so it is driven from here.
 local GARBAGE = 384 * 1024 * 1024
-local since = 0
+local after = 0 -- bytes in use when it last ran from here
 
 --- An array of n values of 1, 4, 8 or 16 bytes, not zeroed, freed by the collector.
 ---@param width integer
@@ -160,10 +171,9 @@ local since = 0
 ---@return ffi.cdata*
 function M.alloc(width, n)
   local bytes = width * math.max(n, 1)
-  since = since + bytes
-  if since > GARBAGE then
-    since = bytes
+  if tonumber(C.kt_vec_in_use()) + bytes > after + GARBAGE then
     collectgarbage()
+    after = tonumber(C.kt_vec_in_use())
   end
   local p = C.kt_vec_alloc(bytes)
   if p == nil then
@@ -194,7 +204,8 @@ local length = ffi.new "size_t[1]"
 ---@return string
 function M.text(dict, code)
   local s = C.kt_dict_text(dict, code, length)
-  return ffi.string(s, length[0])
+  local text = ffi.string(s, length[0]) -- a tail call here would not be compiled
+  return text
 end
 
 return M

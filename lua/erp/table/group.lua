@@ -1,5 +1,6 @@
 --- Joining, grouping and what goes by groups: the methods of a Table documented in erp.table.
 local F = require "erp.table.ffi"
+F.hot()
 local K = require "erp.table.column"
 local V = require "erp.table.view"
 local condition = require "erp.table.condition"

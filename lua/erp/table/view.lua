@@ -3,6 +3,7 @@
 -- A rule is not trusted with the arrays: what a Table or a row holds is in weak tables here, and
 -- every row number that comes back from outside is checked.
 local F = require "erp.table.ffi"
+F.hot()
 local K = require "erp.table.column"
 local condition = require "erp.table.condition"
 local ffi, C = F.ffi, F.C
