@@ -17,7 +17,7 @@ describe("migrations", function()
   local db, close, home
 
   before_each(function()
-    db, close = helper.open("ktern-masterdb")
+    db, close = helper.open()
     home = os.tmpname()
     os.remove(home)
     assert(file.mkdir(home .. "/migrations"))
@@ -68,7 +68,7 @@ describe("migrations", function()
     for i = 1, 3 do
       local m = fresh()
       assert(m.load(home))
-      workers[i] = task.spawn(function() return m.run("master", store.database("ktern-masterdb")) end)
+      workers[i] = task.spawn(function() return m.run("master", store.database(helper.name())) end)
     end
     for _, w in ipairs(workers) do assert(w:join()) end
     assert.equal(1, db:find_one("kt_m_ran", {_id = "n"}).n)

@@ -34,7 +34,7 @@ describe("the findings of a run", function()
 
   setup(function()
     cursor.set_key("k")
-    db, close = helper.open("ktern-project-x")
+    db, close = helper.open "x"
     local doc = {categories = json.array{
       {id = "inventory", rules = json.array{{rule_id = "INV-001", input_hash = "h1", findings = json.array{
         finding("INV-001", "a", "low", "-900.00"), finding("INV-001", "b", "critical", json.null)}}}},

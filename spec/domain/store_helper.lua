@@ -1,22 +1,44 @@
--- A master database in a folder of its own, for specs that need the real store.
+-- A store with one database, for specs that need the real one: in a folder of its own, or, where
+-- MONGODB_URL is set, on that server, under names that tests/run makes for this process alone.
 
+local config = require "kt.config"
 local file = require "kt.file"
 local store = require "kt.store"
 
 local M = {}
 
----Opens the store; returns the database and a function that ends and removes it.
----@param name string
-function M.open(name)
+---The name of a project's database; without an id the master's.
+---@param id string?
+function M.name(id)
+  return id and config.get("PROJECT_DATABASE_PREFIX") .. id or config.get("MASTER_DATABASE_NAME")
+end
+
+-- Only what carries our names; never those that a service at hand would have.
+local function drop_databases()
+  local master, prefix = M.name(), M.name("")
+  assert(master ~= "ktern-masterdb", "specs on MongoDB need a MASTER_DATABASE_NAME of their own")
+  for _, name in ipairs(assert(store.list())) do
+    if name == master or name:sub(1, #prefix) == prefix then assert(store.drop(name)) end
+  end
+end
+
+---Opens the store; returns the database (a project's, or the master's) and a function that ends and removes it.
+---@param id string?
+---@param options table? of store.open
+---@return table db, fun() close, string dir
+function M.open(id, options)
   local dir = os.tmpname()
   os.remove(dir)
   assert(file.mkdir(dir))
-  assert(store.open{dir = dir})
-  assert(store.create(name))
-  return store.database(name), function()
+  options = options or {}
+  options.dir = dir
+  assert(store.open(options))
+  assert(store.create(M.name(id)))
+  return store.database(M.name(id)), function()
+    if os.getenv "MONGODB_URL" then drop_databases() end
     store.close()
     assert(file.remove(dir))
-  end
+  end, dir
 end
 
 return M

@@ -10,12 +10,12 @@ local file = require "kt.file"
 local instances = require "domain.instance"
 local json = require "json"
 local migrations = require "domain.migrations"
+local places = require "domain.store_helper"
 local principals = require "http.principal"
 local projects = require "domain.project"
 local registry = require "scripts.registry"
 local schema = require "http.schema"
 local runner = require "engine.runner"
-local store = require "kt.store"
 local task = require "kt.task"
 local tools = require "domain.tool"
 local versions = require "domain.versions"
@@ -27,16 +27,13 @@ M.principal = principals.system()
 
 local opened, number, ids = nil, 0, {}
 
---- Open the store in a temporary folder, once for all specs of the process.
+--- Open the store, once for all specs of the process.
 function M.open()
   if opened then return end
-  opened = os.tmpname()
-  os.remove(opened)
-  assert(store.open { dir = opened })
+  local master
+  master, opened = places.open()
   assert(migrations.load("."))
-  local name = config.get("MASTER_DATABASE_NAME")
-  assert(store.create(name))
-  assert(migrations.run("master", store.database(name)))
+  assert(migrations.run("master", master))
 end
 
 --- Before each test: start the engine as a new worker.
@@ -53,8 +50,7 @@ end
 --- Close it and leave nothing behind.
 function M.close()
   if not opened then return end
-  store.close()
-  file.remove(opened)
+  opened()
   opened = nil
   for _, id in ipairs(ids) do file.remove(config.get("ERP_REPORTS_DIRECTORY") .. "/" .. id) end
   ids = {}

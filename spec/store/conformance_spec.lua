@@ -1,14 +1,18 @@
--- The cases of tests/conformance/store_*.json on the embedded engine, with and without indexes: the
--- answers must be MongoDB's, which tests/conformance/run_mongo.py asks of a server. STORE_CASES names
--- another file of cases (run_mongo.py's random ones).
-local file = require "kt.file"
+-- The cases of tests/conformance/store_*.json on the engine in use, with and without indexes: the answers
+-- must be MongoDB's, which tests/conformance/run_store.py asks of servers. For it STORE_CASES names the
+-- files of cases, joined by ":", STORE_RESULTS a file that gets the names of those that hold, and
+-- STORE_ASCENDING has all indexes ascending.
+local helper = require "domain.store_helper"
 local json = require "json"
 local store = require "kt.store"
-local crypto = require "kt.crypto"
+local task = require "kt.task"
 local value = require "value"
 
-local files = os.getenv "STORE_CASES" and { os.getenv "STORE_CASES" }
-  or { "tests/conformance/store_filters.json", "tests/conformance/store_reads.json", "tests/conformance/store_writes.json" }
+local files = {}
+for path in (os.getenv "STORE_CASES" or "tests/conformance/store_filters.json:tests/conformance/store_reads.json:"
+  .. "tests/conformance/store_writes.json:tests/conformance/store_units.json:tests/conformance/store_limits.json"):gmatch "[^:]+" do
+  files[#files + 1] = path
+end
 
 local function unhex(text)
   return (text:gsub("%x%x", function(h) return string.char(tonumber(h, 16)) end))
@@ -22,6 +26,16 @@ local function decode(v)
   if v["$bin"] then return value.binary(unhex(v["$bin"])) end
   local rep = v["$repeat"]
   if rep then return rep[1]:rep(rep[2]) .. rep[3] end
+  if v["$list"] then
+    local list = json.array {}
+    for i = 1, v["$list"][2] do list[i] = decode(v["$list"][1]) end
+    return list
+  end
+  if v["$nested"] then
+    local inner = {}
+    for _ = 2, v["$nested"] do inner = { d = inner } end
+    return inner
+  end
   local out = setmetatable({}, getmetatable(v))
   for k, item in pairs(v) do
     out[k] = decode(item)
@@ -108,6 +122,34 @@ function run.find_and_modify(db, coll, s)
   })
 end
 
+function run.commit(db, coll, s)
+  local ops = {}
+  for i, w in ipairs(s.writes) do
+    ops[i] = {
+      op = w.op, coll = coll, filter = w.filter and conds(w.filter), update = w.update and update(w.update),
+      docs = w.docs and decode(w.docs), doc = w.doc and decode(w.doc), many = w.many, upsert = w.upsert, must_match = w.must_match,
+    }
+  end
+  return db:commit(ops)
+end
+
+-- `clients` at once take the step until it gives null, or `times` times: how often each answer came.
+function run.race(db, coll, s)
+  local tally, clients = {}, {}
+  for i = 1, s.clients do
+    clients[i] = task.spawn(function()
+      for _ = 1, s.times do
+        local got, err = run[s.step.op](db, coll, s.step)
+        local key = err and err.code or text(got)
+        tally[key] = (tally[key] or 0) + 1
+        if got == nil and not err then break end
+      end
+    end)
+  end
+  for _, client in ipairs(clients) do client:join() end
+  return tally
+end
+
 local function expected(s)
   if s.set then
     local list = decode(s.set)
@@ -125,6 +167,7 @@ local function check(db, coll, s, where)
     assert(err, where .. ": did not fail")
     assert.equal(s.error, err.code, where .. ": " .. tostring(err.message))
     if s.key then assert.equal(s.key, err.key, where) end
+    if s.at then assert.equal(s.at, err.index, where) end
     if err.number then assert.equal(s.number, err.number, where) end
     return
   end
@@ -151,18 +194,21 @@ local function paths(case)
 end
 
 describe("the store", function()
-  local dir, db
-  local n = 0
+  local db, close
+  local n, good = 0, {}
 
-  setup(function()
-    dir = "/tmp/kontor-conformance-" .. crypto.uuid7()
-    assert(store.open { dir = dir, sync_normal = true })
-    assert(store.create "conformance")
-    db = store.database "conformance"
-  end)
+  setup(function() db, close = helper.open("conformance", { sync_normal = true }) end)
   teardown(function()
-    store.close()
-    file.remove(dir)
+    close()
+    if os.getenv "STORE_RESULTS" then
+      local f = assert(io.open(os.getenv "STORE_RESULTS", "w"))
+      f:write(table.concat(good, "\n"))
+      f:close()
+    end
+  end)
+
+  it("is on the engine that was asked for", function()
+    assert.equal(os.getenv "MONGODB_URL" and "mongodb" or "sqlite", store.stats().engine)
   end)
 
   for _, path in ipairs(files) do
@@ -180,17 +226,18 @@ describe("the store", function()
             local i = 0
             for _, p in ipairs(paths(case)) do
               i = i + 1
-              local direction = case.ascending and 1 or i % 2 * 2 - 1
+              local direction = os.getenv "STORE_ASCENDING" and 1 or i % 2 * 2 - 1
               assert(db:ensure_index(coll, { name = "p" .. i, keys = { { p, direction }, { "_id", 1 } } }))
             end
           end
           for i, s in ipairs(case.steps) do check(db, coll, s, s.op .. " " .. i) end
+          good[#good + 1] = case.name .. (indexed and ", indexed" or "")
         end)
       end
     end
   end
 
   it("is whole after all of it", function()
-    assert.same({}, assert(store.check "conformance").problems)
+    assert.same({}, assert(store.check(db.name)).problems)
   end)
 end)

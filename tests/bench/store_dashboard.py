@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pymongo
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "conformance"))
-from run_mongo import Server  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from mongo_server import Server  # noqa: E402
 
 N = int(os.environ.get("BENCH_N", "20000"))
 DAYS, AGENTS, MODELS, ACTORS = 365, 12, 8, 40
@@ -71,7 +71,7 @@ def group(c, match, keys, values):
 
 def main():
     url = os.environ.get("KONTOR_TEST_MONGODB_URL")
-    server = None if url else Server()
+    server = None if url else Server().start()
     try:
         db = pymongo.MongoClient(url or server.url)["kontor-bench"]
         u, r, a = db.kt_p_token_usage, db.kt_p_results, db.kt_p_audit_log

@@ -1,5 +1,11 @@
-"""Fixtures: a service in a folder of its own, on a free port, that leaves nothing behind."""
+"""Fixtures: a service in a folder of its own, on a free port, that leaves nothing behind.
+
+KONTOR_TEST_ENGINE=mongodb: services keep their documents on the server of KONTOR_TEST_MONGODB_URL, or
+on a secantusd-py started here; each has names of its own there, and its databases are dropped in the end.
+"""
 import contextlib
+import functools
+import hashlib
 import http.client
 import json
 import os
@@ -8,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
@@ -15,8 +22,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/fault")]
 KONTOR = os.environ.get("KONTOR", str(ROOT / "build" / "kontor"))
 PATIENCE = 60  # seconds until a thing that must happen is given up; no test asserts a time
+ON_MONGODB = os.environ.get("KONTOR_TEST_ENGINE") == "mongodb"
+started = []  # the server that shared_url() began
+
+
+@functools.cache
+def shared_url():
+    """Of the MongoDB server for all services that do not name one."""
+    if url := os.environ.get("KONTOR_TEST_MONGODB_URL"):
+        return url
+    from mongo_server import Server
+    started.append(Server().start())
+    return started[0].url
+
+
+def pytest_sessionfinish(session):  # noqa: ARG001 - pytest's name of it
+    for server in started:
+        server.stop()
 
 
 def eventually(check, what, seconds=PATIENCE):
@@ -44,6 +69,9 @@ def marked(mark):
     return pids
 
 
+MONGODB_NAMES = ("MONGODB_URL", "MASTER_DATABASE_NAME", "PROJECT_DATABASE_PREFIX")
+
+
 class Answer:
     def __init__(self, response):
         self.status, self.headers, self.body = response.status, response.headers, response.read()
@@ -53,20 +81,28 @@ class Answer:
 
 
 class Service:
-    """`kontor serve` in tmp: data, logs and a .env of its own. start() waits until it is ready."""
+    """`kontor serve` in tmp: data, logs and a .env of its own. start() waits until it is ready. With MONGODB_URL
+    its databases are named after the data folder, so that another service on the same one has the same."""
 
     def __init__(self, tmp, home=None, **env):
         self.tmp, self.process, self.port = Path(tmp), None, None
         self.mark = f"KONTOR_SERVICE_MARK={uuid.uuid4().hex}".encode()
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith("KONTOR")}
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("KONTOR") and k not in MONGODB_NAMES}
         for name in ("KONTOR_TEST_MARK",):
             if name in os.environ:
                 self.env[name] = os.environ[name]
         self.env.update(dict([self.mark.decode().split("=")]), KONTOR_LISTEN="127.0.0.1:0",
                         KONTOR_DATA_DIR=str(self.tmp / "data"), KONTOR_LOG_DIR=str(self.tmp / "logs"),
                         KONTOR_HOME=str(home or ROOT), KONTOR_DRAIN_SECONDS="10")
+        if ON_MONGODB:
+            self.env["MONGODB_URL"] = shared_url()
         self.env.update({k: str(v) for k, v in env.items()})
         self.data, self.stderr = Path(self.env["KONTOR_DATA_DIR"]), self.tmp / "stderr"
+        if "MONGODB_URL" in self.env:
+            tag = hashlib.sha256(f"{os.getpid()} {self.data}".encode()).hexdigest()[:8]
+            self.env = {"MASTER_DATABASE_NAME": f"ktm-{tag}", "PROJECT_DATABASE_PREFIX": f"kt-{tag}-", **self.env}
+        self.master = self.env.get("MASTER_DATABASE_NAME", "ktern-masterdb")
+        self.prefix = self.env.get("PROJECT_DATABASE_PREFIX", "ktern-project-")
 
     def launch(self):
         self.tmp.mkdir(parents=True, exist_ok=True)
@@ -189,6 +225,34 @@ class Service:
         if self.process is not None:
             self.process.wait()
 
+    def mongo(self):
+        """A client of its MongoDB server, for a with statement."""
+        import pymongo
+        return pymongo.MongoClient(self.env["MONGODB_URL"], serverSelectionTimeoutMS=PATIENCE * 1000)
+
+    def databases(self):
+        """Names of those that are its own, as they are in its store."""
+        if "MONGODB_URL" in self.env:
+            with self.mongo() as client:
+                return {n for n in client.list_database_names() if n == self.master or n.startswith(self.prefix)}
+        return {path.stem for path in self.data.glob("*.db")}
+
+    def stored(self):
+        """Every byte of its documents, as they are stored."""
+        if "MONGODB_URL" not in self.env:
+            return b"".join(p.read_bytes() for p in self.data.glob("*.db*"))
+        from bson import encode
+        with self.mongo() as client:
+            return b"".join(encode(doc) for name in self.databases() for coll in client[name].list_collection_names()
+                            for doc in client[name][coll].find())
+
+    def drop_databases(self):
+        """Those on the shared server; a test's own server goes as a whole."""
+        if ON_MONGODB and self.env.get("MONGODB_URL") == shared_url():
+            with self.mongo() as client:
+                for name in self.databases():
+                    client.drop_database(name)
+
     def assert_clean(self):
         eventually(lambda: not marked(self.mark), f"no process is left: {marked(self.mark)}", 5)
         assert not (self.tmp / "data" / "kontor.sock").exists()
@@ -214,6 +278,7 @@ def make_service(tmp_path):
     finally:
         for service in made:
             service.kill_all()
+            service.drop_databases()
 
 
 @contextlib.contextmanager
@@ -225,6 +290,7 @@ def serving(tmp, **env):
         made.stop()
     finally:
         made.kill_all()
+        made.drop_databases()
 
 
 @pytest.fixture(scope="module")

@@ -316,8 +316,7 @@ def test_the_command_names_its_options_and_lists_names_as_they_are(world):
 
 
 def test_no_secret_is_stored_or_logged(world):
-    data = b"".join(p.read_bytes() for p in world.service.data.glob("*.db*"))
-    text = data + world.service.text().encode() + b"".join(p.read_bytes() for p in (world.service.tmp / "logs").glob("*.log"))
+    text = world.service.stored() + world.service.text().encode() + b"".join(p.read_bytes() for p in (world.service.tmp / "logs").glob("*.log"))
     for key in world.keys.values():
         secret = key.split("_", 2)[2].encode()
         assert secret not in text or key == NO_KEY

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analysis import RULES
-from conftest import KONTOR
+from conftest import KONTOR, ON_MONGODB
 
 P = "/api/v1/projects/acme"
 
@@ -141,6 +141,7 @@ def test_without_data_the_run_completes_and_says_so(service, tmp_path):
 
 
 @pytest.mark.skipif(shared_data() is None, reason="../shared/erp-data is not here")
+@pytest.mark.skipif(ON_MONGODB, reason="secantusd-py answers nobody for minutes while it stores this run")
 def test_adventureworks_through_the_service(service, instance, tmp_path):
     folder = shared_data() / "adventureworks"
     want = offline(folder, tmp_path, "--mapping", "adventureworks")

@@ -40,7 +40,7 @@ def test_a_project_is_made_once(api, service):
     read = api.get(f"{MASTER}/projects/acme-1")
     assert read.json == doc and read.headers["etag"] == '"v1"'
     check_problem(api.post(f"{MASTER}/projects", body), 409, "already_exists")
-    assert (service.data / "ktern-project-acme-1.db").exists()
+    assert service.prefix + "acme-1" in service.databases()
 
 
 def test_many_at_once_make_one(api):

@@ -98,7 +98,7 @@ def test_a_target_of_10_kb(api):
 def test_unknown_project_creates_nothing(api, service):
     check_problem(api.get("/api/v1/projects/ghost/executions"), 404, "not_found")
     check_problem(api.post("/api/v1/projects/ghost/datasets", {}), 404, "not_found")
-    assert not [p for p in service.data.rglob("*ghost*")]
+    assert not [p for p in service.data.rglob("*ghost*")] and not [n for n in service.databases() if "ghost" in n]
 
 
 def test_the_schema_is_checked_before_existence(api):

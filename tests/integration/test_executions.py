@@ -146,7 +146,7 @@ def test_the_queue_is_served_in_order_and_bounded(make_service):
     service = make_service().start()
     engine = Engine(service.port, "narrow").make_project(running=1, queued=4)
     instance = engine.make_agent("slow", SLOW)
-    order = [engine.start(instance, input_data={"steps": 2}) for _ in range(3)]
+    order = [engine.start(instance, input_data={"steps": steps}) for steps in (20, 2, 2)]  # the first lasts until all are in
     order.append(engine.start(instance, input_data={"steps": 2}, priority=9))
     last = engine.start(instance, run_at="2999-01-01T00:00:00Z")
     assert [d["status"] for d in order] == ["running", "queued", "queued", "queued"] and last["status"] == "delayed"
