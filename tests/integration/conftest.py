@@ -96,6 +96,7 @@ class Service:
                         KONTOR_HOME=str(home or ROOT), KONTOR_DRAIN_SECONDS="10")
         if ON_MONGODB:
             self.env["MONGODB_URL"] = shared_url()
+            self.env["KONTOR_MASTER_KEY"] = "7" * 64  # which only the embedded store makes itself
         self.env.update({k: str(v) for k, v in env.items()})
         self.data, self.stderr = Path(self.env["KONTOR_DATA_DIR"]), self.tmp / "stderr"
         if "MONGODB_URL" in self.env:
