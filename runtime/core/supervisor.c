@@ -287,15 +287,15 @@ static void died(struct worker *w, int status) {
 }
 
 static void reap(void) {
-    struct worker *w = S.workers;
-    while (w != NULL) {
-        struct worker *next = w->next;
-        int status;
-        if (!w->reaped && waitpid(w->pid, &status, WNOHANG) == w->pid) {
+    int status;
+    pid_t pid;
+    /* Of all children: as process 1 of a container we also inherit orphans that are not ours. */
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        struct worker *w = S.workers;
+        while (w != NULL && (w->reaped || w->pid != pid))
+            w = w->next;
+        if (w != NULL)
             died(w, status);
-            next = S.workers; /* the list has changed */
-        }
-        w = next;
     }
 }
 

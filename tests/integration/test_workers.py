@@ -3,6 +3,7 @@ import http.client
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -302,3 +303,32 @@ def test_commands_and_usage():
     assert run("worker").returncode == 1
     assert run("analyst").returncode == 2
     assert marked(b"KONTOR_WORKER=0") == []
+
+
+ADOPT = """
+import ctypes, os, sys
+# As process 1 of a container: what loses its parent becomes a child of the supervisor.
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER, kept by exec
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.execvp("sleep", ["sleep", "0.5"])
+    os._exit(0)
+os.wait()
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_supervisor_that_is_process_one_leaves_no_zombies(make_service, mini_home):
+    service = make_service(home=mini_home)
+    service.tmp.mkdir()
+    with open(service.stderr, "ab") as err:
+        service.process = subprocess.Popen([sys.executable, "-c", ADOPT, KONTOR, "serve"], cwd=service.tmp, env=service.env,
+                                           stdin=subprocess.DEVNULL, stdout=err, stderr=err)
+    eventually(lambda: service.events("service.ready"), "service.ready")
+    service.port = int(service.events("service.ready")[-1]["url"].rsplit(":", 1)[1])
+    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+    eventually(lambda: children.read_text().split() == [str(pid) for pid in service.workers()],
+               f"only the worker is left: {children.read_text()}")
+    old = pid_of(service)
+    os.kill(old, signal.SIGKILL)
+    assert other_pid(service, old) in service.workers()
