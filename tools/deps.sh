@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# deps.sh build|demo|test|fuzz: installs what is missing, once, quietly: Debian's packages, llhttp's C
+# deps.sh build|demo|test|fuzz|docker: installs what is missing, once, quietly: Debian's packages, llhttp's C
 # sources out of Debian's node-llhttp (without node), and for `test` a Python environment with
 # locked versions in .venv. Does nothing when all is there.
 set -euo pipefail
@@ -13,6 +13,7 @@ demo="python3 python3-websockets curl"
 test="luajit lua-busted lua-check libcmocka-dev python3 python3-venv curl git jq tmux"
 
 fuzz="clang-14 libclang-rt-14-dev python3"
+docker="docker.io docker-compose mmdebstrap"
 
 missing() { # the packages of the arguments that are not installed
   dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | awk '$1=="installed"{print $2}' |
@@ -63,5 +64,6 @@ case ${1:-build} in
   demo) need $demo;;
   test) need $test; venv;;
   fuzz) need $fuzz;;
-  *) echo "usage: deps.sh build|demo|test|fuzz" >&2; exit 2;;
+  docker) need $docker;;
+  *) echo "usage: deps.sh build|demo|test|fuzz|docker" >&2; exit 2;;
 esac

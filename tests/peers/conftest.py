@@ -3,6 +3,7 @@ import importlib.util
 import subprocess
 from pathlib import Path
 
+import docker_engine
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -24,3 +25,10 @@ def node():
         return done.returncode, done.stdout
     run.modules = modules
     return run
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """A Docker Engine that has the base image; where none can run, whoever asks for it fails."""
+    with docker_engine.Engine() as engine:
+        yield engine
