@@ -15,10 +15,18 @@ struct chunk {
     char bytes[];
 };
 
+/* A text of up to 12 bytes (ids, dates, most numbers) lies in its entry: what compares it fetches
+ * one line of memory and not two, and equal texts are equal words. */
+#define INSIDE 12
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "short texts are packed by shifts");
+
 struct entry {
-    const char *text;
+    union {
+        uint64_t head; /* bytes 0..7 of a short text, 0 behind it */
+        const char *text;
+    };
+    uint32_t tail; /* its bytes 8..11; hash of a long one */
     uint32_t len;
-    uint32_t hash;
 };
 
 struct slot {
@@ -51,7 +59,34 @@ static inline uint64_t mix(uint64_t a, uint64_t b) {
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
-static inline uint32_t hash_of(const char *s, size_t n) {
+/* The words of a short text, zeros behind its end. */
+static inline struct entry packed(const char *s, size_t n) {
+    struct entry e = {.len = (uint32_t)n};
+    uint64_t head = 0;
+    uint32_t a, b;
+    if (n >= 8) {
+        memcpy(&head, s, 8);
+        memcpy(&b, s + n - 4, 4);
+        e.tail = (uint32_t)((uint64_t)b >> 8 * (12 - n));
+    } else if (n >= 4) {
+        memcpy(&a, s, 4);
+        memcpy(&b, s + n - 4, 4);
+        head = a | ((uint64_t)b >> 8 * (8 - n)) << 32;
+    } else if (n > 0) {
+        head = (unsigned char)s[0] | (uint64_t)(unsigned char)s[n / 2] << 8 * (n / 2) |
+               (uint64_t)(unsigned char)s[n - 1] << 8 * (n - 1);
+    }
+    e.head = head;
+    return e;
+}
+
+static inline uint32_t hash_packed(struct entry e) {
+    uint64_t h = mix(e.head ^ seed(), ((uint64_t)e.len << 32 | e.tail) ^ 0xe7037ed1a0b428dbu);
+    h = mix(h, 0xa0761d6478bd642fu);
+    return (uint32_t)(h ^ (h >> 32));
+}
+
+static uint32_t hash_long(const char *s, size_t n) {
     uint64_t h = seed() ^ (n * 0x9e3779b97f4a7c15u), w;
     for (; n > 8; s += 8, n -= 8) {
         memcpy(&w, s, 8);
@@ -61,6 +96,18 @@ static inline uint32_t hash_of(const char *s, size_t n) {
     memcpy(&w, s, n);
     h = mix(h ^ w, 0xe7037ed1a0b428dbu);
     return (uint32_t)(h ^ (h >> 32));
+}
+
+static inline uint32_t hash_of(const char *s, size_t n) {
+    return n <= INSIDE ? hash_packed(packed(s, n)) : hash_long(s, n);
+}
+
+static inline uint32_t hash_of_entry(const struct entry *e) {
+    return e->len <= INSIDE ? hash_packed(*e) : e->tail;
+}
+
+static inline const char *text_of(const struct entry *e) {
+    return e->len <= INSIDE ? (const char *)&e->head : e->text;
 }
 
 struct kt_dict *kt_dict_new(void) {
@@ -97,7 +144,7 @@ static int grow_slots(struct kt_dict *d) {
         return -1;
     memset(slots, 0xff, size * sizeof(struct slot));
     for (int32_t i = 0; i < d->count; i++) {
-        uint32_t h = d->entries[i].hash, at = h & (size - 1);
+        uint32_t h = hash_of_entry(&d->entries[i]), at = h & (size - 1);
         while (slots[at].code >= 0)
             at = (at + 1) & (size - 1);
         slots[at] = (struct slot){h, i};
@@ -130,11 +177,13 @@ static const char *keep(struct kt_dict *d, const char *s, size_t n) {
 
 static int32_t probe(const struct kt_dict *d, uint32_t h, const char *s, size_t n, uint32_t *at) {
     uint32_t i = h & d->mask;
+    struct entry want = n <= INSIDE ? packed(s, n) : (struct entry){.len = 0};
     for (; d->slots[i].code >= 0; i = (i + 1) & d->mask) {
         if (d->slots[i].hash != h)
             continue;
         const struct entry *e = &d->entries[d->slots[i].code];
-        if (e->len == n && memcmp(e->text, s, n) == 0)
+        if (n <= INSIDE ? e->len == n && e->head == want.head && e->tail == want.tail
+                        : e->len == n && memcmp(e->text, s, n) == 0)
             return d->slots[i].code;
     }
     *at = i;
@@ -163,10 +212,12 @@ int32_t kt_dict_intern_hashed(struct kt_dict *d, uint32_t h, const char *s, size
         while (d->slots[at].code >= 0)
             at = (at + 1) & d->mask;
     }
-    const char *text = keep(d, s, n);
-    if (text == NULL)
+    struct entry e = {.tail = h, .len = (uint32_t)n};
+    if (n <= INSIDE)
+        e = packed(s, n);
+    else if ((e.text = keep(d, s, n)) == NULL)
         return -1;
-    d->entries[d->count] = (struct entry){text, (uint32_t)n, h};
+    d->entries[d->count] = e;
     d->slots[at] = (struct slot){h, d->count};
     return d->count++;
 }
@@ -197,16 +248,27 @@ int32_t kt_dict_count(const struct kt_dict *d) {
 
 const char *kt_dict_text(const struct kt_dict *d, int32_t code, size_t *n) {
     *n = d->entries[code].len;
-    return d->entries[code].text;
+    return text_of(&d->entries[code]);
+}
+
+/* The texts of `from` are looked up in `to`: the slots of those to come are fetched, then the
+ * entries that they lead to. */
+static inline uint32_t fetch_ahead(const struct kt_dict *to, const struct kt_dict *from,
+                                   int32_t i) {
+    if (i + 16 < from->count)
+        __builtin_prefetch(&to->slots[hash_of_entry(&from->entries[i + 16]) & to->mask]);
+    if (i + 8 < from->count) {
+        int32_t code = to->slots[hash_of_entry(&from->entries[i + 8]) & to->mask].code;
+        if (code >= 0)
+            __builtin_prefetch(&to->entries[code]);
+    }
+    return hash_of_entry(&from->entries[i]);
 }
 
 int kt_dict_merge(struct kt_dict *to, const struct kt_dict *from, int32_t *map) {
     for (int32_t i = 0; i < from->count; i++) {
         const struct entry *e = &from->entries[i];
-        if (i + 8 < from->count) {
-            __builtin_prefetch(&to->slots[from->entries[i + 8].hash & to->mask]);
-        }
-        map[i] = kt_dict_intern_hashed(to, e->hash, e->text, e->len);
+        map[i] = kt_dict_intern_hashed(to, fetch_ahead(to, from, i), text_of(e), e->len);
         if (map[i] < 0)
             return -1;
     }
@@ -217,10 +279,7 @@ void kt_dict_translate(const struct kt_dict *to, const struct kt_dict *from, int
     for (int32_t i = 0; i < from->count; i++) {
         const struct entry *e = &from->entries[i];
         uint32_t at;
-        if (i + 8 < from->count) {
-            __builtin_prefetch(&to->slots[from->entries[i + 8].hash & to->mask]);
-        }
-        int32_t code = probe(to, e->hash, e->text, e->len, &at);
+        int32_t code = probe(to, fetch_ahead(to, from, i), text_of(e), e->len, &at);
         map[i] = code < 0 ? KT_NULL32 : code;
     }
 }
@@ -238,16 +297,17 @@ int kt_dict_norm(struct kt_dict *d, int32_t from, int32_t to, int32_t *map) {
         kt_buf_clear(&buf);
         for (int i = 0; i < m; i++) {
             const struct entry *e = &d->entries[at + i];
+            const char *text = text_of(e);
             size_t begin = buf.len;
             map[at + i] = at + i;
-            if (!kt_text_is_norm(e->text, e->len))
-                kt_text_norm(e->text, e->len, &buf);
+            if (!kt_text_is_norm(text, e->len))
+                kt_text_norm(text, e->len, &buf);
             else if (e->len == 0)
                 map[at + i] = KT_NULL32;
             end[i] = buf.len;
             if (buf.len > begin)
                 hash[i] = kt_dict_hash(d, buf.data + begin, buf.len - begin);
-            else if (map[at + i] >= 0 && !kt_text_is_norm(e->text, e->len))
+            else if (map[at + i] >= 0 && !kt_text_is_norm(text, e->len))
                 map[at + i] = KT_NULL32; /* nothing was left */
         }
         if (buf.failed)

@@ -18,7 +18,7 @@ uint32_t kt_dict_hash(const struct kt_dict *d, const char *s, size_t n);
 int32_t kt_dict_find_hashed(const struct kt_dict *d, uint32_t hash, const char *s, size_t n);
 int32_t kt_dict_intern_hashed(struct kt_dict *d, uint32_t hash, const char *s, size_t n);
 int32_t kt_dict_count(const struct kt_dict *d);
-/* Text of a code, not terminated; valid until the dictionary is freed. */
+/* Text of a code, not terminated; valid until the next text is added. */
 const char *kt_dict_text(const struct kt_dict *d, int32_t code, size_t *n);
 
 /* map[code of from] = code in `to`: of all texts (added when new), or only of those there (else

@@ -15,6 +15,7 @@ struct state {
     const char *text; /* of the row before: most columns repeat themselves */
     size_t n;
     int32_t code;
+    bool same;     /* this row's text is the same */
     uint32_t hash; /* of this row's text, when it differs */
 };
 
@@ -74,7 +75,10 @@ static int on_row(void *ud, long long line, const struct kt_slice *cells, int n)
      */
     for (int i = 0; i < raw->columns && i < n; i++) {
         struct state *st = &rd->state[i];
-        if (cells[i].p != NULL && (st->n != cells[i].n || memcmp(st->text, cells[i].p, st->n) != 0))
+        if (cells[i].p == NULL)
+            continue;
+        st->same = st->n == cells[i].n && memcmp(st->text, cells[i].p, st->n) == 0;
+        if (!st->same)
             st->hash = kt_dict_hash(raw->column[i].dict, cells[i].p, cells[i].n);
     }
     for (int i = 0; i < raw->columns; i++) {
@@ -83,9 +87,11 @@ static int on_row(void *ud, long long line, const struct kt_slice *cells, int n)
         int32_t code = KT_NULL32;
         if (cell.p != NULL) {
             struct state *st = &rd->state[i];
-            if (st->n == cell.n && memcmp(st->text, cell.p, cell.n) == 0) {
-                code = st->code;
-            } else if ((code = kt_dict_find_hashed(c->dict, st->hash, cell.p, cell.n)) < 0) {
+            if (st->same) {
+                c->codes[row] = st->code;
+                continue;
+            }
+            if ((code = kt_dict_find_hashed(c->dict, st->hash, cell.p, cell.n)) < 0) {
                 const char *why = kt_text_check(cell.p, cell.n);
                 if (why != NULL) {
                     bad_cell(raw, c, line, why);

@@ -126,13 +126,13 @@ static void check_groups(const struct columns *c, const int32_t *sel, int n, boo
 static void check_dict(struct fuzz_in *in) {
     struct kt_dict *d = kt_dict_new();
     struct {
-        char s[8];
+        char s[20]; /* longer than what lies in an entry */
         size_t n;
         int32_t code;
     } text[TEXTS];
     int count = fuzz_below(in, TEXTS), distinct = 0;
     for (int i = 0; i < count; i++) {
-        text[i].n = (size_t)fuzz_below(in, 8);
+        text[i].n = (size_t)fuzz_below(in, 20);
         for (size_t k = 0; k < text[i].n; k++)
             text[i].s[k] = (char)(fuzz_below(in, 3) == 0 ? fuzz_byte(in) : 'a');
         int32_t before = kt_dict_find(d, text[i].s, text[i].n), expected = -1;

@@ -333,8 +333,43 @@ static void decides_once(void **state) {
     assert_true(out[0] == 4 && out[1] == 5 && out[2] == KT_NULL32);
 }
 
+/* Texts of every length around what lies in an entry, alike in all but one byte or the length. */
+static void texts_of_a_dictionary(void **state) {
+    (void)state;
+    struct kt_dict *d = kt_dict_new(), *other = kt_dict_new();
+    char text[41] = {0};
+    int32_t codes[41][3], map[41 * 3];
+    for (size_t n = 0; n <= 40; n++) {
+        for (int kind = 0; kind < 3; kind++) { /* zeros, the last byte differs, the first does */
+            memset(text, 0, sizeof text);
+            if (n > 0 && kind > 0)
+                text[kind == 1 ? n - 1 : 0] = kind == 1 ? 'x' : 'y';
+            codes[n][kind] = kt_dict_intern(d, text, n);
+            assert_int_equal(kt_dict_intern(other, text, n), codes[n][kind]);
+        }
+    }
+    assert_int_equal(kt_dict_count(d), 1 + 40 * 3);
+    for (size_t n = 0; n <= 40; n++) {
+        for (int kind = 0; kind < 3; kind++) {
+            memset(text, 0, sizeof text);
+            if (n > 0 && kind > 0)
+                text[kind == 1 ? n - 1 : 0] = kind == 1 ? 'x' : 'y';
+            size_t len;
+            assert_int_equal(kt_dict_find(d, text, n), codes[n][kind]);
+            assert_memory_equal(kt_dict_text(d, codes[n][kind], &len), text, n);
+            assert_int_equal(len, n);
+        }
+    }
+    kt_dict_translate(d, other, map);
+    for (int32_t i = 0; i < kt_dict_count(other); i++)
+        assert_int_equal(map[i], i);
+    kt_dict_free(d);
+    kt_dict_free(other);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(texts_of_a_dictionary),
         cmocka_unit_test(groups_like_comparing_all_pairs),
         cmocka_unit_test(takes_empty_tables),
         cmocka_unit_test(sorts_like_qsort),
