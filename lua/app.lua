@@ -69,9 +69,10 @@ local function open_data(home)
 end
 
 -- How requests name themselves, and whether that may be served at this address.
+---@param slot integer the first one's worker says it in the log, once for the service
 ---@return kontor.Access|nil
 ---@return kontor.Error|nil
-local function access_of()
+local function access_of(slot)
   local keys, err = api_key.exist()
   if keys == nil then return nil, err end
   local address, dev = config.get("KONTOR_LISTEN"), config.get("KONTOR_DEV")
@@ -83,7 +84,7 @@ local function access_of()
     return nil, {code = "invalid_state", message = "KONTOR_LISTEN: \"" .. address .. "\" is not a loopback address, and there "
       .. "is no key: make one (kontor key create), or serve everybody as admin (KONTOR_DEV=1)"}
   end
-  if not keys then
+  if not keys and slot == 0 then
     log.warn("access.open", {msg = "there is no key: every request to " .. address .. " is served as admin"})
   end
   health.state.access = function() return api_key.known() and "keys" or "open" end
@@ -154,7 +155,7 @@ local function start(ctx)
   local master, err = open_data(ctx.home)
   if not master then return nil, err end
   local access
-  access, err = access_of()
+  access, err = access_of(ctx.slot)
   if not access then return nil, err end
   ctx.drain(drain)
   local ok

@@ -146,14 +146,14 @@ int kt_vm_call(struct kt_vm *vm, int (*fn)(lua_State *L, void *ud), void *ud,
 
 /* A string field of the table at idx without metamethods; NULL when it is none. The text lives as
  * long as the table does. */
-static const char *raw_text(lua_State *L, int idx, const char *name) {
+static const char *raw_text(lua_State *L, int idx, const char *name, size_t *len) {
     const char *text = NULL;
     /* An error value may be a script's: look by walking, which allocates nothing. */
     lua_pushnil(L);
     while (lua_next(L, idx) != 0) {
         if (lua_type(L, -2) == LUA_TSTRING && strcmp(lua_tostring(L, -2), name) == 0) {
             if (lua_type(L, -1) == LUA_TSTRING)
-                text = lua_tostring(L, -1);
+                text = lua_tolstring(L, -1, len);
             lua_pop(L, 2);
             break;
         }
@@ -162,23 +162,38 @@ static const char *raw_text(lua_State *L, int idx, const char *name) {
     return text;
 }
 
+/* Where the text has NULs, which a message cannot hold, stands a '?'. */
+static void fail_with(struct kt_error *err, enum kt_code code, const char *text, size_t len) {
+    if (len >= sizeof err->message)
+        len = sizeof err->message - 1;
+    err->code = code;
+    for (size_t i = 0; i < len; i++)
+        err->message[i] = text[i] != '\0' ? text[i] : '?';
+    err->message[len] = '\0';
+}
+
 void kt_vm_error(lua_State *L, int idx, struct kt_error *err) {
     if (idx < 0)
         idx = lua_gettop(L) + idx + 1;
     switch (lua_type(L, idx)) {
     case LUA_TSTRING: {
-        const char *text = lua_tostring(L, idx);
-        kt_fail(err, strcmp(text, "not enough memory") == 0 ? KT_NO_MEMORY : KT_SCRIPT_ERROR, "%s",
-                text);
+        size_t len;
+        const char *text = lua_tolstring(L, idx, &len);
+        fail_with(err, strcmp(text, "not enough memory") == 0 ? KT_NO_MEMORY : KT_SCRIPT_ERROR,
+                  text, len);
         return;
     }
     case LUA_TTABLE: {
-        const char *name = raw_text(L, idx, "code"), *message = raw_text(L, idx, "message");
+        size_t name_len, len;
+        const char *name = raw_text(L, idx, "code", &name_len);
+        const char *message = raw_text(L, idx, "message", &len);
         enum kt_code code = name == NULL ? KT_OK : kt_code_of_name(name);
-        kt_fail(err, code == KT_OK ? KT_SCRIPT_ERROR : code, "%s",
-                message != NULL ? message
-                : name != NULL  ? name
-                                : "error without a message");
+        if (code == KT_OK)
+            code = KT_SCRIPT_ERROR;
+        if (message != NULL)
+            fail_with(err, code, message, len);
+        else
+            kt_fail(err, code, "%s", name != NULL ? name : "error without a message");
         return;
     }
     case LUA_TNUMBER:

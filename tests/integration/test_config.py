@@ -124,8 +124,8 @@ def test_dev(make_service):
     assert "KONTOR_LISTEN" in failed["msg"] and "kontor key create" in failed["msg"]
     refused.process = None
 
-    served = make_service(KONTOR_LISTEN=address, KONTOR_DEV=1).start()
-    assert served.get("/health").json()["access"] == "open" and served.events("access.open")
+    served = make_service(KONTOR_LISTEN=address, KONTOR_DEV=1, KONTOR_WORKERS=2).start()
+    assert served.get("/health").json()["access"] == "open" and len(served.events("access.open")) == 1
     assert served.get("/api/v1/master/projects").status == 200
     made = key_of(served)
     assert made.returncode == 1 and "KONTOR_DEV=1" in made.stderr, "no key beside it"
