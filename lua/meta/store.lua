@@ -129,6 +129,24 @@ function Database:blob_get(sha256, max) end
 ---@return true|nil, kt.store.Error? err
 function Database:blob_to_file(sha256, path) end
 
+---Yields, for long. All of it as it is at one point of time, into a folder that is there: <coll>.bson and
+---<coll>.metadata.json. Nobody waits for it.
+---@param path string
+---@return {at: userdata, collections: {name: string, documents: integer, bytes: integer, sha256: string, metadata_bytes: integer, metadata_sha256: string}[]}|nil
+---@return kt.store.Error? err
+function Database:export(path) end
+
+---Yields, for long. Is every file in the folder what the export said? The database itself is not looked at.
+---@param summary table as of export
+---@return true|nil, kt.store.Error? err data_rejected, with the file's name
+function Database:verify(path, summary) end
+
+---Yields, for long. What `verify` does, and then everything into this database, which is empty; `from` and `to`
+---in the summary: a top-level `project_id` that is the one becomes the other. What fails leaves a part.
+---@param summary table as of export, with from?, to?, leave_out? (names of collections)
+---@return true|nil, kt.store.Error? err
+function Database:import(path, summary) end
+
 ---Another number after every commit to the database, whoever made it; -1: not known now. Does not yield.
 ---@return number
 function Database:version() end

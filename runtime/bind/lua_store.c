@@ -9,6 +9,7 @@
  * yielding db.name; db:find_one db:find db:find_json db:find_one_json db:count db:insert
  * db:update_one db:update_many db:replace_one db:find_and_modify db:delete_one db:delete_many
  * db:group db:distinct db:ensure_collection db:ensure_index db:commit db:blob_put db:blob_get db:blob_to_file
+ * db:export db:verify db:import
  *
  * db:version() -> another number after each commit to it, whoever made it; -1: not known. No yield.
  *
@@ -447,6 +448,38 @@ static int l_blob_to_file(lua_State *L) {
     return end(L, s, rc, &err);
 }
 
+/* ---- as files ---- */
+
+static int l_export(lua_State *L) {
+    struct kt_error err;
+    const char *path = luaL_checkstring(L, 2);
+    struct store_op *s = begin_db(L, KT_CALL_EXPORT, ANSWER_SUMMARY);
+    return end(L, s, copy_path(&s->call, path, &err), &err);
+}
+
+static int load(lua_State *L, enum kt_call_kind kind) {
+    struct kt_error err;
+    struct kt_buf doc = KT_BUF_INIT;
+    const char *path = luaL_checkstring(L, 2);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    struct store_op *s = begin_db(L, kind, ANSWER_TRUE);
+    int rc = copy_path(&s->call, path, &err);
+    if (rc == 0)
+        rc = kt_arg_doc(L, 3, &doc, &err);
+    if (rc == 0 && (s->call.summary = bson_new_from_data((const uint8_t *)doc.data, doc.len)) == NULL)
+        rc = kt_fail(&err, KT_NO_MEMORY, "summary");
+    kt_buf_free(&doc);
+    return end(L, s, rc, &err);
+}
+
+static int l_verify(lua_State *L) {
+    return load(L, KT_CALL_VERIFY);
+}
+
+static int l_import(lua_State *L) {
+    return load(L, KT_CALL_IMPORT);
+}
+
 /* ---- module ---- */
 
 static int l_database(lua_State *L) {
@@ -581,6 +614,9 @@ static const luaL_Reg methods[] = {{"version", l_version},
                                    {"blob_put", l_blob_put},
                                    {"blob_get", l_blob_get},
                                    {"blob_to_file", l_blob_to_file},
+                                   {"export", l_export},
+                                   {"verify", l_verify},
+                                   {"import", l_import},
                                    {NULL, NULL}};
 
 static const luaL_Reg functions[] = {

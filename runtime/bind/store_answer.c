@@ -152,6 +152,9 @@ int kt_store_push_answer(lua_State *L, struct kt_op *op) {
         kt_value_push_doc(L, call->summary);
         lua_setfield(L, -2, "collections");
         return 1;
+    case ANSWER_SUMMARY:
+        kt_value_push_doc(L, call->summary);
+        return 1;
     case ANSWER_BLOB:
         lua_createtable(L, 0, 2);
         lua_pushstring(L, call->hash);

@@ -23,7 +23,8 @@ struct store_op {
         ANSWER_NAMES,
         ANSWER_CHECK,
         ANSWER_BLOB,
-        ANSWER_BYTES
+        ANSWER_BYTES,
+        ANSWER_SUMMARY
     } answer;
 };
 

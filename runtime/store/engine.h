@@ -125,6 +125,16 @@ struct kt_store_stats {
 
 struct kt_engine;
 
+/* Where kt_engine_class.scan brings a database. Each returns 0, or -kt_code with *err, and the scan
+ * ends with that. */
+struct kt_scan {
+    /* Begins a collection. indexes: a BSON array of {name, key: {path: 1 | -1, …}, unique}, without
+     * the one over _id. */
+    int (*collection)(void *ud, const char *name, const bson_t *indexes, struct kt_error *err);
+    /* Its documents, in the order of _id. */
+    int (*document)(void *ud, const bson_t *doc, struct kt_error *err);
+};
+
 struct kt_engine_class {
     const char *name; /* "sqlite", "mongodb" */
     struct kt_engine *(*open)(const struct kt_store_config *config, struct kt_error *err);
@@ -146,6 +156,10 @@ struct kt_engine_class {
      * counts go to `summary`, a BSON document. */
     int (*check)(struct kt_engine *e, const char *db, struct kt_buf *report, bson_t *summary,
                  struct kt_error *err);
+    /* All of a database at one point of time, while others go on writing it: collections by name.
+     * On the calling thread. The point lies between the call and the first call of the sink. */
+    int (*scan)(struct kt_engine *e, const char *db, const struct kt_scan *sink, void *ud,
+                const struct kt_limit *limit, struct kt_error *err);
     /* Another number after every commit to the database, by whomever; -1: not known now. The loop's
      * thread: takes microseconds. On MongoDB it is known of the master database alone; what another
      * process commits there shows as soon as the change stream brings it, and what workers write of

@@ -140,5 +140,7 @@ int sq_group(struct sq_conn *c, const struct sq_coll *coll, struct kt_read *r,
 int sq_write(struct kt_engine *e, const char *db, struct kt_commit *(*next)(void *), void *ud);
 int sq_check(struct kt_engine *e, const char *db, struct kt_buf *report, bson_t *summary,
              struct kt_error *err);
+int sq_scan(struct kt_engine *e, const char *db, const struct kt_scan *sink, void *ud,
+            const struct kt_limit *limit, struct kt_error *err); /* sqlite_scan.c */
 /* Borrow the document in a column of the current row. False: no BSON document. */
 bool sq_doc(sqlite3_stmt *s, int column, bson_t *doc);

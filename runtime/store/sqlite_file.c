@@ -596,6 +596,7 @@ const struct kt_engine_class kt_engine_sqlite = {
     .drop = sq_drop,
     .list = sq_list,
     .check = sq_check,
+    .scan = sq_scan,
     .version = sq_version,
     .tidy = sq_tidy,
     .stats = sq_stats,

@@ -78,6 +78,13 @@ static void run_call(struct kt_job *job) {
     case KT_CALL_BLOB_TO_FILE:
         call->rc = kt_blob_to_file(e, call, limit);
         break;
+    case KT_CALL_EXPORT:
+        call->rc = kt_dump(e, call, limit);
+        break;
+    case KT_CALL_VERIFY:
+    case KT_CALL_IMPORT:
+        call->rc = kt_load(e, call, limit);
+        break;
     case KT_CALL_COMMIT:
         call->rc = kt_fail(err, KT_INTERNAL, "a commit outside its queue");
         break;

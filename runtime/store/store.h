@@ -24,7 +24,10 @@ enum kt_call_kind {
     KT_CALL_CHECK,       /* answer in `out` (lines) and `summary` */
     KT_CALL_BLOB_PUT,    /* bytes in `out`, or the file `path`; answer in `hash`, `size` */
     KT_CALL_BLOB_GET,    /* `hash`, at most `size` bytes (0: no bound); answer in `out` */
-    KT_CALL_BLOB_TO_FILE /* `hash` to `path`, which appears whole or not at all */
+    KT_CALL_BLOB_TO_FILE, /* `hash` to `path`, which appears whole or not at all */
+    KT_CALL_EXPORT, /* all of it into the folder `path`; answer in `summary` */
+    KT_CALL_VERIFY, /* is the folder `path` what `summary` says? No database is touched */
+    KT_CALL_IMPORT  /* the same, and into the database, which is there and empty */
 };
 
 /* One call. The submitter fills it, keeps it until `done`, and frees it with kt_call_free. */
@@ -84,3 +87,14 @@ int64_t kt_store_version(struct kt_store *s, const char *db);
 int kt_blob_put(struct kt_engine *e, struct kt_call *call, const struct kt_limit *limit);
 int kt_blob_get(struct kt_engine *e, struct kt_call *call, const struct kt_limit *limit);
 int kt_blob_to_file(struct kt_engine *e, struct kt_call *call, const struct kt_limit *limit);
+
+/* dump.c, load.c: a database as files, each collection as mongorestore reads it (<name>.bson,
+ * <name>.metadata.json), on a store thread.
+ *
+ * The summary is {at: date, collections: [{name, documents, bytes, sha256, metadata_bytes,
+ * metadata_sha256}]}; `at` is when the point was taken that all of it is of. A file that differs
+ * from it in any byte is KT_DATA_REJECTED and named. A top-level `project_id` that is the summary's
+ * `from` becomes its `to`, where it has them; collections of its array `leave_out` are verified and
+ * not written. */
+int kt_dump(struct kt_engine *e, struct kt_call *call, const struct kt_limit *limit);
+int kt_load(struct kt_engine *e, struct kt_call *call, const struct kt_limit *limit);
