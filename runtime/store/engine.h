@@ -173,7 +173,11 @@ struct kt_engine {
     const struct kt_engine_class *class;
 };
 
-extern const struct kt_engine_class kt_engine_sqlite, kt_engine_mongo;
+extern const struct kt_engine_class kt_engine_sqlite;
+/* In kontor-mongodb.so, which lies beside the program or in ../lib/kontor. */
+extern const struct kt_engine_class kt_engine_mongo;
+/* The engine of the configuration, loaded when it is not in the program. */
+const struct kt_engine_class *kt_engine_of(const struct kt_store_config *config, struct kt_error *err);
 
 /* The values of a document's sort keys, as an array: what a next page begins behind. */
 bson_t *kt_sort_values(const struct kt_sort *s, const bson_t *doc);

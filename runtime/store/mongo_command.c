@@ -48,22 +48,27 @@ int mg_doc_at(const struct kt_buf *docs, size_t *at, bson_t *doc, struct kt_erro
     return 0;
 }
 
+/* The document with an _id, into `out`: its own, or a new one (an id is text wherever we make it).
+ */
+static void with_id(const bson_t *doc, bson_t *out) {
+    char id[KT_UUID_SIZE];
+    if (!bson_has_field(doc, "_id")) {
+        kt_uuid7(id);
+        bson_append_utf8(out, "_id", 3, id, -1);
+    }
+    bson_concat(out, doc);
+}
+
 int mg_command_add_doc(struct mg_command *m, struct kt_commit *commit, int write, const bson_t *doc,
                        struct kt_error *err) {
-    char text[16], id[KT_UUID_SIZE];
+    char text[16];
     const char *key;
     int len = key_of(m, text, &key), rc = add_ref(m, commit, write, err);
     if (rc != 0)
         return rc;
-    if (bson_has_field(doc, "_id")) {
-        bson_append_document(&m->statements, key, len, doc);
-        return 0;
-    }
-    bson_t whole; /* an id is text wherever we make it */
-    kt_uuid7(id);
+    bson_t whole;
     bson_append_document_begin(&m->statements, key, len, &whole);
-    bson_append_utf8(&whole, "_id", 3, id, -1);
-    bson_concat(&whole, doc);
+    with_id(doc, &whole);
     bson_append_document_end(&m->statements, &whole);
     return 0;
 }
@@ -76,19 +81,25 @@ static bool wants_id(const struct kt_write *w) {
     return w->upsert;
 }
 
-/* The `u` of an update, or the `update` of a findAndModify. */
-static void add_change(const struct kt_write *w, const char *name, bson_t *out) {
-    bson_t change, doc;
+/* What an update or a replacement makes of its document. */
+static void change_of(const struct kt_write *w, bson_t *out) {
+    bson_t doc;
     char id[KT_UUID_SIZE];
     size_t at = 0;
-    bson_append_document_begin(out, name, -1, &change);
     if (w->kind == KT_UPDATE) {
         bool fresh = wants_id(w);
         if (fresh)
             kt_uuid7(id);
-        mg_update(&w->update, fresh ? id : NULL, &change);
+        mg_update(&w->update, fresh ? id : NULL, out);
     } else if (mg_doc_at(&w->docs, &at, &doc, NULL) == 0)
-        bson_concat(&change, &doc);
+        bson_concat(out, &doc);
+}
+
+/* The same as a field: `u` of an update, `update` of a findAndModify. */
+static void add_change(const struct kt_write *w, const char *name, bson_t *out) {
+    bson_t change;
+    bson_append_document_begin(out, name, -1, &change);
+    change_of(w, &change);
     bson_append_document_end(out, &change);
 }
 
@@ -252,13 +263,58 @@ int mg_command_run(struct mg_command *m, mongoc_client_t *client, const char *db
     return rc;
 }
 
+/* The answer of a findAndModify. */
+static void take_found(struct kt_write *w, const bson_t *reply) {
+    bson_iter_t it, state;
+    if (bson_iter_init_find(&it, reply, "lastErrorObject") && BSON_ITER_HOLDS_DOCUMENT(&it) &&
+        bson_iter_recurse(&it, &state))
+        while (bson_iter_next(&state)) {
+            if (strcmp(bson_iter_key(&state), "n") == 0)
+                w->matched = bson_iter_as_int64(&state);
+            else if (strcmp(bson_iter_key(&state), "upserted") == 0) {
+                w->upserted = bson_new();
+                bson_append_iter(w->upserted, "_id", 3, &state);
+            }
+        }
+    if (bson_iter_init_find(&it, reply, "value") && BSON_ITER_HOLDS_DOCUMENT(&it)) {
+        uint32_t len;
+        const uint8_t *data;
+        bson_iter_document(&it, &len, &data);
+        w->doc = w->want_doc ? bson_new_from_data(data, len) : NULL;
+        w->matched = 1;
+    }
+    if (w->upserted != NULL)
+        w->matched = 0;
+    w->modified = w->matched;
+}
+
+/* What the driver says of a write that failed as a whole. */
+static int write_failed(struct kt_commit *commit, int write, const bson_error_t *error,
+                        const bson_t *reply, struct mg_fault *fault, struct kt_error *err) {
+    struct mg_ref ref = {commit, write};
+    struct mg_command one = {.coll = commit->writes[write].coll, .refs = &ref, .count = 1};
+    bson_iter_t it;
+    int rc = write_error(&one, reply, fault, err);
+    fault->ref = ref;
+    if (rc != 0)
+        return rc;
+    if (error->domain == MONGOC_ERROR_SERVER &&
+        mg_code((int32_t)error->code) == KT_ALREADY_EXISTS) {
+        bson_iter_init(&it, reply); /* some servers answer so to a single statement */
+        return refused(&one, 0, (int32_t)error->code, error->message, &it, fault, err);
+    }
+    fault->number = error->domain == MONGOC_ERROR_SERVER ? (int)error->code : 0;
+    fault->transient =
+        mongoc_error_has_label(reply, "TransientTransactionError") || error->code == 112;
+    return mg_fail(error, reply, true, err);
+}
+
 int mg_find_and_modify(struct kt_commit *commit, int write, mongoc_client_t *client, const char *db,
                        const bson_t *opts, int64_t ms, struct mg_fault *fault,
                        struct kt_error *err) {
     struct kt_write *w = &commit->writes[write];
     bson_t command = BSON_INITIALIZER, part, reply;
     bson_error_t error;
-    bson_iter_t it, state;
     int rc = 0;
     BSON_APPEND_UTF8(&command, "findAndModify", w->coll);
     BSON_APPEND_DOCUMENT_BEGIN(&command, "query", &part);
@@ -282,43 +338,98 @@ int mg_find_and_modify(struct kt_commit *commit, int write, mongoc_client_t *cli
         bson_append_document_end(&command, &part);
     }
     BSON_APPEND_INT64(&command, "maxTimeMS", ms);
-    bool ok = mongoc_client_write_command_with_opts(client, db, &command, opts, &reply, &error);
+    if (mongoc_client_write_command_with_opts(client, db, &command, opts, &reply, &error))
+        take_found(w, &reply);
+    else
+        rc = write_failed(commit, write, &error, &reply, fault, err);
     bson_destroy(&command);
-    fault->ref = (struct mg_ref){commit, write};
-    if (!ok && error.domain == MONGOC_ERROR_SERVER &&
-        mg_code((int32_t)error.code) == KT_ALREADY_EXISTS) {
-        bson_iter_init(&it, &reply);
-        fault->number = 11000;
-        mg_dup_key(error.message, &it, fault->key);
-        rc = kt_fail(err, KT_ALREADY_EXISTS, "%s has such a document already (%s)", w->coll,
-                     fault->key);
-    } else if (!ok) {
-        fault->number = error.domain == MONGOC_ERROR_SERVER ? (int)error.code : 0;
-        fault->transient =
-            mongoc_error_has_label(&reply, "TransientTransactionError") || error.code == 112;
-        rc = mg_fail(&error, &reply, true, err);
-    } else {
-        if (bson_iter_init_find(&it, &reply, "lastErrorObject") && BSON_ITER_HOLDS_DOCUMENT(&it) &&
-            bson_iter_recurse(&it, &state))
-            while (bson_iter_next(&state)) {
-                if (strcmp(bson_iter_key(&state), "n") == 0)
-                    w->matched = bson_iter_as_int64(&state);
-                else if (strcmp(bson_iter_key(&state), "upserted") == 0) {
-                    w->upserted = bson_new();
-                    bson_append_iter(w->upserted, "_id", 3, &state);
-                }
-            }
-        if (bson_iter_init_find(&it, &reply, "value") && BSON_ITER_HOLDS_DOCUMENT(&it)) {
-            uint32_t len;
-            const uint8_t *data;
-            bson_iter_document(&it, &len, &data);
-            w->doc = w->want_doc ? bson_new_from_data(data, len) : NULL;
-            w->matched = 1;
-        }
-        if (w->upserted != NULL)
-            w->matched = 0;
-        w->modified = w->matched;
-    }
     bson_destroy(&reply);
+    return rc;
+}
+
+/* ---- a write by itself: by the driver's own functions, which number it for the server, so that
+ * one whose answer is lost is sent again and made once ---- */
+
+static bool found_alone(mongoc_collection_t *coll, const struct kt_write *w, const bson_t *q,
+                        const bson_t *more, bson_t *reply, bson_error_t *error) {
+    bson_t sort = BSON_INITIALIZER, fields = BSON_INITIALIZER, change = BSON_INITIALIZER;
+    mongoc_find_and_modify_opts_t *opts = mongoc_find_and_modify_opts_new();
+    int flags = (w->kind == KT_DELETE ? MONGOC_FIND_AND_MODIFY_REMOVE : 0) |
+                (w->upsert ? MONGOC_FIND_AND_MODIFY_UPSERT : 0) |
+                (w->kind != KT_DELETE && w->want_new ? MONGOC_FIND_AND_MODIFY_RETURN_NEW : 0);
+    mongoc_find_and_modify_opts_set_flags(opts, (mongoc_find_and_modify_flags_t)flags);
+    mongoc_find_and_modify_opts_append(opts, more);
+    if (w->sort.count > 0) {
+        mg_sort(&w->sort, &sort);
+        mongoc_find_and_modify_opts_set_sort(opts, &sort);
+    }
+    if (w->fields != NULL) {
+        mg_fields(w->fields, &fields);
+        mongoc_find_and_modify_opts_set_fields(opts, &fields);
+    }
+    if (w->kind != KT_DELETE) {
+        change_of(w, &change);
+        mongoc_find_and_modify_opts_set_update(opts, &change);
+    }
+    bool ok = mongoc_collection_find_and_modify_with_opts(coll, q, opts, reply, error);
+    mongoc_find_and_modify_opts_destroy(opts);
+    bson_destroy(&sort);
+    bson_destroy(&fields);
+    bson_destroy(&change);
+    return ok;
+}
+
+static void take_alone(struct kt_write *w, const bson_t *reply) {
+    bson_iter_t it;
+    w->matched = number_of(reply, w->kind == KT_DELETE ? "deletedCount" : "matchedCount");
+    w->modified = w->kind == KT_INSERT
+                      ? 1
+                      : number_of(reply, w->kind == KT_DELETE ? "deletedCount" : "modifiedCount");
+    if (bson_iter_init_find(&it, reply, "upsertedId")) {
+        w->upserted = bson_new();
+        bson_append_iter(w->upserted, "_id", 3, &it);
+    }
+}
+
+int mg_write_alone(struct mg_engine *e, mongoc_client_t *client, const char *db,
+                   struct kt_commit *commit, struct mg_fault *fault, struct kt_error *err) {
+    struct kt_write *w = &commit->writes[0];
+    bson_t opts = BSON_INITIALIZER, q = BSON_INITIALIZER, what = BSON_INITIALIZER, doc, reply;
+    bson_error_t error;
+    size_t at = 0;
+    bool find = w->want_doc || w->sort.count > 0, ok;
+    mongoc_collection_t *coll = mongoc_client_get_collection(client, db, w->coll);
+    mongoc_write_concern_append(e->concern, &opts);
+    if (w->kind != KT_INSERT)
+        mg_filter(&w->filter, &q);
+    if (find)
+        BSON_APPEND_INT64(&opts, "maxTimeMS", mg_time(&commit->limits));
+    else if (w->kind != KT_DELETE) /* we check; and a map may have an empty name in it */
+        BSON_APPEND_BOOL(&opts, "validate", false);
+    if (find)
+        ok = found_alone(coll, w, &q, &opts, &reply, &error);
+    else if (w->kind == KT_INSERT) {
+        mg_doc_at(&w->docs, &at, &doc, NULL); /* looked at before */
+        with_id(&doc, &what);
+        ok = mongoc_collection_insert_one(coll, &what, &opts, &reply, &error);
+    } else if (w->kind == KT_DELETE)
+        ok = mongoc_collection_delete_one(coll, &q, &opts, &reply, &error);
+    else {
+        BSON_APPEND_BOOL(&opts, "upsert", w->upsert);
+        change_of(w, &what);
+        ok = w->kind == KT_UPDATE
+                 ? mongoc_collection_update_one(coll, &q, &what, &opts, &reply, &error)
+                 : mongoc_collection_replace_one(coll, &q, &what, &opts, &reply, &error);
+    }
+    int rc = ok ? 0 : write_failed(commit, 0, &error, &reply, fault, err);
+    if (rc == 0 && find)
+        take_found(w, &reply);
+    else if (rc == 0)
+        take_alone(w, &reply);
+    bson_destroy(&reply);
+    bson_destroy(&what);
+    bson_destroy(&q);
+    bson_destroy(&opts);
+    mongoc_collection_destroy(coll);
     return rc;
 }

@@ -38,6 +38,9 @@ int mg_command_add(struct mg_command *m, struct kt_commit *commit, int write, st
 /* Send it, and fill the results of the writes it is made of. `opts`: session or write concern. */
 int mg_command_run(struct mg_command *m, mongoc_client_t *client, const char *db,
                    const bson_t *opts, int64_t ms, struct mg_fault *fault, struct kt_error *err);
+/* A commit of one write of one document, outside of a transaction. */
+int mg_write_alone(struct mg_engine *e, mongoc_client_t *client, const char *db,
+                   struct kt_commit *commit, struct mg_fault *fault, struct kt_error *err);
 /* A write that is sorted or wants its document back. */
 int mg_find_and_modify(struct kt_commit *commit, int write, mongoc_client_t *client, const char *db,
                        const bson_t *opts, int64_t ms, struct mg_fault *fault,

@@ -105,12 +105,14 @@ static int gather_docs(struct txn *t, struct kt_commit *commit, int i) {
     return rc;
 }
 
-static int must_have_matched(struct txn *t, struct kt_commit *commit, int i) {
+/* rc, or that the write had to match something and did not. */
+static int must_have_matched(struct kt_commit *commit, int i, int rc, struct mg_fault *fault,
+                             struct kt_error *err) {
     const struct kt_write *w = &commit->writes[i];
-    if (!w->must_match || w->matched > 0 || w->upserted != NULL)
-        return 0;
-    t->fault.ref = (struct mg_ref){commit, i};
-    return kt_fail(t->err, KT_CONFLICT, "nothing in %s is as expected any more", w->coll);
+    if (rc != 0 || !w->must_match || w->matched > 0 || w->upserted != NULL)
+        return rc;
+    fault->ref = (struct mg_ref){commit, i};
+    return kt_fail(err, KT_CONFLICT, "nothing in %s is as expected any more", w->coll);
 }
 
 static int run_write(struct txn *t, struct kt_commit *commit, int i) {
@@ -136,7 +138,7 @@ static int run_write(struct txn *t, struct kt_commit *commit, int i) {
             rc = send_command(t, &m);
         mg_command_free(&m);
     }
-    return rc == 0 ? must_have_matched(t, commit, i) : rc;
+    return must_have_matched(commit, i, rc, &t->fault, t->err);
 }
 
 /* Counted statements of one alone show whether it matched. */
@@ -144,7 +146,7 @@ static int check_counted(struct txn *t, struct kt_commit *commit) {
     int rc = 0;
     for (int i = 0; rc == 0 && i < commit->count; i++)
         if (commit->writes[i].kind != KT_INSERT)
-            rc = must_have_matched(t, commit, i);
+            rc = must_have_matched(commit, i, 0, &t->fault, t->err);
     return rc;
 }
 
@@ -187,10 +189,13 @@ static int end(mongoc_client_session_t *session, bool *again, struct kt_error *e
             return kt_fail(err, KT_OUTCOME_UNKNOWN, "fault: store.fsync");
         bool ok = mongoc_client_session_commit_transaction(session, &reply, &error);
         bool unknown = !ok && mongoc_error_has_label(&reply, "UnknownTransactionCommitResult");
-        *again = !ok && mongoc_error_has_label(&reply, "TransientTransactionError");
+        /* NoSuchTransaction (251) may be the answer to a commit sent again after the first one was
+         * made and the server started anew: not run again. */
+        unknown = unknown || (!ok && error.code == 251);
+        *again = !ok && !unknown && mongoc_error_has_label(&reply, "TransientTransactionError");
         int rc = ok ? 0 : mg_fail(&error, &reply, true, err);
         bson_destroy(&reply);
-        if (ok || !unknown || kt_now_ns() >= until) {
+        if (ok || !unknown || error.code == 251 || kt_now_ns() >= until) {
             if (unknown)
                 rc =
                     kt_fail(err, KT_OUTCOME_UNKNOWN, "MongoDB did not answer whether it committed");
@@ -300,22 +305,6 @@ static bool is_plain(const struct kt_commit *commit) {
     return BSON_UINT32_FROM_LE(first) == w->docs.len;
 }
 
-static int run_plain(struct mg_engine *e, mongoc_client_t *client, const char *db,
-                     struct kt_commit *commit, struct mg_fault *fault, struct kt_error *err) {
-    bson_t with = BSON_INITIALIZER;
-    struct txn t = {.e = e, .client = client, .db = db, .opts = &with, .how = EXACT, .err = err};
-    t.ms = mg_time(&commit->limits);
-    mongoc_write_concern_append(e->concern, &with);
-    int rc = run_write(&t, commit, 0);
-    if (rc == 0)
-        rc = flush(&t, NULL);
-    for (int i = 0; i < GATHERED; i++)
-        mg_command_free(&t.gathered[i]);
-    bson_destroy(&with);
-    *fault = t.fault;
-    return rc;
-}
-
 static bool upserts(const struct kt_commit *commit, const struct mg_fault *fault) {
     return fault->ref.commit == commit && commit->writes[fault->ref.write].upsert;
 }
@@ -330,7 +319,8 @@ static void run_alone(struct mg_engine *e, mongoc_client_t *client, const char *
     for (int attempt = 0; attempt < 2; attempt++) {
         memset(&fault, 0, sizeof fault);
         if (is_plain(commit) && !kt_fault("store.write"))
-            rc = run_plain(e, client, db, commit, &fault, &err);
+            rc = must_have_matched(commit, 0, mg_write_alone(e, client, db, commit, &fault, &err),
+                                   &fault, &err);
         else
             rc = run_txn(e, client, db, &commit, 1, ALONE, &fault, &err);
         if (rc == -KT_CONFLICT && fault.uncounted) {

@@ -314,9 +314,8 @@ static int or_else(int value, int fallback) {
 
 struct kt_store *kt_store_open(uv_loop_t *loop, const struct kt_store_config *config,
                                struct kt_error *err) {
-    const struct kt_engine_class *class =
-        config->url != NULL ? &kt_engine_mongo : &kt_engine_sqlite;
-    struct kt_engine *engine = class->open(config, err);
+    const struct kt_engine_class *class = kt_engine_of(config, err);
+    struct kt_engine *engine = class != NULL ? class->open(config, err) : NULL;
     if (engine == NULL)
         return NULL;
     struct kt_store *s = calloc(1, sizeof *s);
