@@ -3,7 +3,8 @@
 secantusd-py (tests/requirements.txt) always; secantusd-rs where KONTOR_TEST_SECANTUS_RS names the
 program, always with --sync-on-commit, without which it loses acknowledged writes; and the server of
 KONTOR_TEST_MONGODB_URL. Where these differ from MongoDB, its manual is right: what may not be
-asserted on them is said where a test would want to. Only the standard library: tests/run uses it too.
+asserted on them is said where a test would want to. secantusd-py syncs plain writes with j: true, but transactions only with
+--sync-on-commit: whoever kills it wants that. Only the standard library: tests/run uses it too.
 """
 import os
 import shutil

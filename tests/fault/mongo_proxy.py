@@ -23,6 +23,8 @@ import bson
 
 HEADER = struct.Struct("<iiii")
 OP_REPLY, OP_QUERY, OP_MSG, CHECKSUM = 1, 2004, 2013, 1
+# A server that answers so changes, and its hello says so at once: the driver's waiting hello has to end then.
+CHANGES = (91, 189, 10107, 11600, 11602, 13435, 13436)
 # In every command, and of no use to a test.
 NOISE = ("lsid", "$clusterTime", "$readPreference", "txnNumber")
 
@@ -66,7 +68,8 @@ class Fault:
         self.seconds, self.document, self.when = seconds, document, when
 
     def takes(self, name, body):
-        if self.left == 0 or name != self.command or (self.when and not self.when(body)):
+        meant = self.when is None or self.when(name, body)
+        if self.left == 0 or name != self.command or not meant:
             return False
         self.left, self.used = self.left - 1, self.used + 1
         return True
@@ -76,7 +79,8 @@ class Proxy:
     def __init__(self, host, port):
         self.target, self.port = (host, port), None
         self.faults, self.hello, self.refuse = [], {}, False
-        self.seen, self.commands, self.writers = collections.Counter(), [], set()
+        self.seen, self.commands = collections.Counter(), []
+        self.writers, self.monitors = set(), set()  # connections; those whose hello waits for a change
         self.lock, self.ready, self.loop = threading.Lock(), threading.Event(), asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
@@ -94,7 +98,7 @@ class Proxy:
         self.thread.join(30)
 
     def add(self, kind, command, times=1, seconds=0, document=None, when=None):
-        """`when(command's document)`: only then. The fault, whose `used` counts."""
+        """`when(name, command)` sees every command and says for which the fault is. Gives the fault, whose `used` counts."""
         fault = Fault(kind, command, times, seconds, document, when)
         with self.lock:
             self.faults.append(fault)
@@ -149,6 +153,7 @@ class Proxy:
             for stream in (writer, upstream[1] if upstream else None):
                 if stream is not None:
                     self.writers.discard(stream)
+                    self.monitors.discard(stream)
                     stream.close()
 
     @staticmethod
@@ -169,6 +174,8 @@ class Proxy:
         name = next(iter(body), "")
         fault = self.fault_for(name, body)
         kind = fault.kind if fault else None
+        if "maxAwaitTimeMS" in body and name == "hello":
+            self.monitors.add(writer)
         if kind == "drop_before":
             return False
         if kind == "hang":
@@ -177,6 +184,9 @@ class Proxy:
         if kind == "reply":
             writer.write(answer(request, fault.document))
             await writer.drain()
+            if fault.document.get("code") in CHANGES:
+                for monitor in list(self.monitors):
+                    monitor.close()
             return True
         up_writer.write(request)
         while True:

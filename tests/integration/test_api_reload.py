@@ -6,6 +6,7 @@ import threading
 import websockets.sync.client
 from client import Client
 from conftest import eventually
+from engine_client import Engine
 
 INSTANCE = "inst_legacy_erp-exception-management"
 BASE = "/api/v1/projects/default/executions"
@@ -13,7 +14,7 @@ BASE = "/api/v1/projects/default/executions"
 
 def test_hup_under_load_fails_no_request(make_service):
     service = make_service().start()
-    Client(service.port).ok("POST", "/api/v1/master/setup/erp-defaults", {}, want=(200,))
+    Engine(service.port).unlimited().ok("POST", "/api/v1/master/setup/erp-defaults", {}, want=(200,))
     stop, failed, done = threading.Event(), [], [0, 0]
 
     def load(n):
