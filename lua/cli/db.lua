@@ -1,6 +1,7 @@
---- kontor db check [NAME]: are the databases whole? Reads only; the service may run meanwhile.
+--- kontor db: databases as a whole. Both commands read only; the service may run meanwhile.
 ---
---- Of every database (or the one named): the file itself, every index against a scan, every document.
+--- export PROJECT DIR: a project as files, see domain/unit_files.lua.
+--- check [NAME]: are the databases whole? Of every database (or the one named): the file itself, every index against a scan, every document.
 --- Of a project's, what the engine promises: the events of an execution are numbered without a gap,
 --- an execution that has ended has its result, and what is stored is what the account says.
 local config = require "kt.config"
@@ -13,6 +14,13 @@ local check_line = {
   arguments = { { "NAME", "a database, as listed without it (default: all)", optional = true } },
   options = {},
   after = "Exit code 0 when all is well, 1 when something is broken or cannot be read.",
+}
+local export_line = {
+  usage = "kontor db export PROJECT DIR",
+  arguments = { { "PROJECT", "id of a project" }, { "DIR", "folder for it; made, so it must not be there" } },
+  options = {},
+  after = "All of the project as it is at one point of time, in the layout of mongodump, with a manifest; verified by\n"
+    .. "checksum and count. The service may run, and nothing waits for it.",
 }
 local PAGE = 500
 local ENDED = { "completed", "failed", "cancelled", "timed_out" }
@@ -152,27 +160,51 @@ local function run(name)
   return ok and 0 or 1
 end
 
+local function tell(...) io.stderr:write("kontor db: ", ...) io.stderr:write("\n") end
+
+local function export(id, dir)
+  local summary, err = require("domain.unit_files").export(id, dir)
+  if not summary then
+    tell(err.message or err.code)
+    return 1
+  end
+  local documents, bytes = 0, 0
+  for _, c in ipairs(summary.collections) do
+    documents, bytes = documents + c.documents, bytes + c.bytes
+  end
+  print(("%s: %d documents in %d collections, %d bytes, as of %s"):format(dir, documents, #summary.collections, bytes,
+    require("http.rfc3339").format(summary.at.ms)))
+  return 0
+end
+
+local function valid(verb, name)
+  if verb == "check" and name and not name:find("^[a-z0-9][a-z0-9_-]*$") then
+    tell("'", name, "' is no name of a database")
+    return false
+  elseif verb == "export" and not require("http.types").project_id.match(name) then
+    tell("'", name, "' is no id of a project")
+    return false
+  end
+  return true
+end
+
 ---@param args string[]
 ---@return integer exit code
 return function(args)
-  local verb, values = options.verb("db", args, { { "check", check_line } })
+  local verb, values = options.verb("db", args, { { "check", check_line }, { "export", export_line } })
   if not verb then return values end
-  local name = values[1]
-  if name and not name:find("^[a-z0-9][a-z0-9_-]*$") then
-    io.stderr:write("kontor db: '", name, "' is no name of a database\n")
-    return 2
-  end
+  if not valid(verb, values[1]) then return 2 end
   local dir = config.get("KONTOR_DATA_DIR")
   if not file.stat(dir) then
-    io.stderr:write("kontor db: there is no folder ", dir, "\n")
+    tell("there is no folder ", dir)
     return 1
   end
   local ok, err = store.open { dir = dir }
   if not ok then
-    io.stderr:write("kontor db: ", err.message, "\n")
+    tell(err.message)
     return 1
   end
-  local passed, code = pcall(run, name)
+  local passed, code = pcall(verb == "check" and run or export, values[1], values[2])
   store.close()
   if not passed then error(code, 0) end
   return code

@@ -82,6 +82,16 @@ local function applied(db, coll)
   return set
 end
 
+-- A program does not know what a later one has made of a database.
+local function newer(scope, set, db)
+  local highest, have = 0, 0
+  for _, m in ipairs(known[scope]) do highest = math.max(highest, m.number) end
+  for number in pairs(set) do have = math.max(have, number) end
+  if have <= highest then return nil end
+  return {code = "invalid_state", message = ("the database %s is of a newer version (migration %04d) than this program (%04d)")
+    :format(db.name, have, highest)}
+end
+
 local function left(scope, set)
   local list = {}
   for _, m in ipairs(known[scope]) do if not set[m.number] then list[#list + 1] = m end end
@@ -112,6 +122,8 @@ function M.run(scope, db)
   local coll = scope == "master" and "kt_m_migrations" or "kt_p_migrations"
   local set, err = applied(db, coll)
   if not set then return nil, err end
+  err = newer(scope, set, db)
+  if err then return nil, err end
   if #left(scope, set) > 0 then
     local ok
     ok, err = lock(db, coll)
