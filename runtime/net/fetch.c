@@ -12,7 +12,7 @@
 
 #include "core/egress.h"
 
-enum { CONNECT_MS = 10000, HEADERS_MAX = 65536, HOST_CONNECTIONS = 32 };
+enum { CONNECT_MS = 10000, HEADERS_MAX = 65536, HOST_CONNECTIONS = 32, KEPT_CONNECTIONS = 128 };
 
 struct kt_fetcher {
     uv_loop_t *loop;
@@ -249,6 +249,8 @@ struct kt_fetcher *kt_fetcher_new(uv_loop_t *loop, struct kt_error *err) {
     curl_multi_setopt(fetcher->multi, CURLMOPT_TIMERFUNCTION, on_timer);
     curl_multi_setopt(fetcher->multi, CURLMOPT_TIMERDATA, fetcher);
     curl_multi_setopt(fetcher->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)HOST_CONNECTIONS);
+    /* By default four for each transfer of the moment: in a lull between two waves most were closed. */
+    curl_multi_setopt(fetcher->multi, CURLMOPT_MAXCONNECTS, (long)KEPT_CONNECTIONS);
     return fetcher;
 }
 

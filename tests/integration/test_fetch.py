@@ -13,7 +13,7 @@ from echo import KONTOR, ROOT, SLOW, bare_environment, echo, start_echo  # noqa:
 
 
 def start_fetch(*requests, **env):
-    return subprocess.Popen([KONTOR, "fetch", *(json.dumps(r) for r in requests)], stdin=subprocess.DEVNULL,
+    return subprocess.Popen([KONTOR, "fetch", *(r if r == "then" else json.dumps(r) for r in requests)], stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env={**bare_environment(), "KONTOR_HOME": str(ROOT / "tests/integration/home"), **env})
 
@@ -205,6 +205,26 @@ def test_time_limits(upstream):
     assert [a["code"] for a in answers] == ["deadline_exceeded"] * 3 + ["cancelled"]
     for _ in range(4):
         assert gone.acquire(timeout=30)
+
+
+def test_connections_outlive_a_lull(upstream):
+    """Eight at once, eight one after the other, eight at once: over the first eight connections."""
+    together = threading.Barrier(8)
+
+    def keep(s):
+        head = b"GET /together"
+        while head:
+            if head.startswith(b"GET /together"):
+                together.wait(60)
+            s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            head = s.recv(65536)
+
+    server = upstream(keep)
+    wave = [{"url": server.url + "together"}] * 8
+    lull = ["then", {"url": server.url + "alone"}] * 8
+    answers = fetch(*wave, *lull, "then", *wave)
+    assert [a["status"] for a in answers] == [200] * 24
+    assert len(server.seen) == 8
 
 
 def test_sockets_are_close_on_exec(upstream):

@@ -1,6 +1,6 @@
 --- `kontor fetch JSON…`: makes the requests at once, prints one line of JSON a request in their
 --- order and what is left of the process last. {"cancel": seconds} gives a request up,
---- {"deadline": seconds} is its task's.
+--- {"deadline": seconds} is its task's. After the word `then` come requests that wait for those before.
 local fetch = require("kt.fetch")
 local json = require("json")
 local task = require("kt.task")
@@ -27,15 +27,24 @@ local function one(text)
   return answer or { code = err.code, message = err.message }
 end
 
-return function(args)
-  local tasks = {}
-  for i, text in ipairs(args) do
-    tasks[i] = task.spawn(one, text)
-  end
+local function print_all(tasks)
   for _, t in ipairs(tasks) do
     io.stdout:write(json.encode(t:join()), "\n")
     io.stdout:flush()
   end
+end
+
+return function(args)
+  local tasks = {}
+  for _, text in ipairs(args) do
+    if text == "then" then
+      print_all(tasks)
+      tasks = {}
+    else
+      tasks[#tasks + 1] = task.spawn(one, text)
+    end
+  end
+  print_all(tasks)
   task.sleep(0.05)
   collectgarbage()
   local counts = task.counts()
