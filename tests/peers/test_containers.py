@@ -3,6 +3,7 @@
 The order counts: the stack comes up once, is asked, broken, taken down and up again, and leaves nothing. Its images are
 Debian's and ours; `mongodb` is secantusd-py (tests/peers/mongodb/).
 """
+import base64
 import json
 import os
 import re
@@ -38,13 +39,13 @@ def eventually(check, what):
         time.sleep(0.2)
 
 
-def ask(path, body=None, headers=None, base=BASE):
+def ask(path, body=None, headers=None, base=BASE, method=None):
     """(status, document, headers) of a request; status 0: nobody answers."""
     request = urllib.request.Request(base + path, None if body is None else json.dumps(body).encode(),
-                                     {"Content-Type": "application/json", **(headers or {})})
+                                     {"Content-Type": "application/json", **(headers or {})}, method=method)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, json.load(answer), answer.headers
+            return answer.status, json.loads(answer.read() or "null"), answer.headers
     except urllib.error.HTTPError as error:
         return error.code, json.load(error), error.headers
     except OSError:
@@ -57,7 +58,8 @@ class Stack:
     def __init__(self, engine):
         self.engine, self.project = engine, f"kontor-test-{uuid.uuid4().hex[:8]}"
         site = next((ROOT / ".venv/lib").resolve().glob("python3*/site-packages"))
-        self.env = dict(engine.env, KONTOR_TEST_SITE=str(site))
+        self.key = base64.b64encode(os.urandom(32)).decode()
+        self.env = dict(engine.env, KONTOR_TEST_SITE=str(site), KONTOR_MASTER_KEY=self.key)
         self.files = ["-p", self.project, "-f", "docker-compose.yml", "-f", "tests/peers/mongodb/override.yml"]
 
     def compose(self, *words, **more):
@@ -202,6 +204,13 @@ def test_it_is_nobody_and_writes_only_to_its_volumes(stack):
     writable = stack.bash("for d in / /tmp /var/tmp /usr/local/share/kontor /srv/kontor /srv/kontor/data /srv/kontor/logs; do "
                           "touch $d/x 2>/dev/null && echo $d && rm $d/x; done; true")
     assert writable.split() == ["/srv/kontor/data", "/srv/kontor/logs"]
+
+
+def test_secrets_are_sealed_under_the_key_of_the_shell(stack):
+    assert ask("/api/v1/master/secrets/github", {"value": "s3cret-value"}, method="PUT")[0] == 204
+    assert ask("/api/v1/master/secrets/github")[1]["name"] == "github"
+    log = stack.compose("logs", "--no-color", "app")
+    assert stack.key not in log and "s3cret-value" not in log
 
 
 def test_process_one_takes_in_orphans(stack):
