@@ -1,0 +1,28 @@
+"""Everything that the service does with its store: each route with a good request, an analysis, runs, keys, lists."""
+import re
+
+from test_access import World, send
+from engine_client import Engine
+
+
+def exercise(service):
+    world = World(service)
+    document = service.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for method, about in methods.items():
+            body = about.get("requestBody", {}).get("content", {})
+            route = {"path": path, "method": method.upper(), "json": body.get("application/json", {}).get("example"),
+                     "upload": "text/csv" in body}
+            if method != "delete":
+                send(world, "root", route, world.ids["mine"])
+            if method == "get":  # each filter and sort of a list
+                for parameter in about.get("parameters", []):
+                    if parameter.get("in") != "query":
+                        continue
+                    schema = parameter["schema"]
+                    values = schema.get("enum") or [{"integer": 5, "boolean": "true"}.get(schema.get("type"), "x")]
+                    if schema.get("format") == "date-time":
+                        values = ["2026-01-01T00:00:00Z"]
+                    for value in values:
+                        send(world, "root", {**route, "path": f"{path}?{parameter['name']}={value}"}, world.ids["mine"])
+    return world
