@@ -101,6 +101,10 @@ int mg_write(struct kt_engine *e, const char *db, struct kt_commit *(*next)(void
 int mg_ensure(struct mg_engine *e, mongoc_client_t *client, const char *db,
               const struct kt_write *w, int *number, struct kt_error *err);
 
+/* mongo_scan.c */
+int mg_scan(struct kt_engine *e, const char *db, const struct kt_scan *sink, void *ud,
+            const struct kt_limit *limit, struct kt_error *err);
+
 /* mongo_watch.c: one change stream a process, on the master database. */
 int mg_watch_start(struct mg_engine *e, struct kt_error *err);
 void mg_watch_stop(struct mg_engine *e);

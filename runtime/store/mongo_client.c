@@ -421,6 +421,7 @@ const struct kt_engine_class kt_engine_mongo = {
     .drop = mg_drop,
     .list = mg_list,
     .check = mg_check,
+    .scan = mg_scan,
     .version = mg_version,
     .tidy = mg_tidy,
     .stats = mg_stats,

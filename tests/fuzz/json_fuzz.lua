@@ -16,7 +16,12 @@ return function(bytes)
   assert(json.encode(again) == text, "it changes when written again")
   local spaced = json.encode(v, { indent = 2 })
   assert(json.encode((json.decode(spaced))) == text, "indented it means something else")
-  local blob = value.encode(v)
+  -- A blob's own document is the first of its 64 levels: the deepest JSON text is one too deep for it.
+  local held, blob = pcall(value.encode, v)
+  if not held then
+    assert(blob.code == "validation_failed" and blob.message:find "levels", tostring(blob.message))
+    return
+  end
   assert(value.encode((value.decode(blob))) == blob, "the blob changes")
   assert(value.encode((json.decode((value.json(blob))))) == blob or text:find "%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d",
     "the blob's JSON means something else")
