@@ -7,17 +7,10 @@ the sort follows its keys, forwards or backwards; all branches of an $or have on
 import json
 
 import pymongo
-from exercise import exercise
+from exercise import WHOLE, exercise
 from mongo_proxy import Proxy
 from mongo_server import Server
 
-# Read as a whole, and why that is right.
-WHOLE = {
-    "kt_m_migrations": "a row a migration", "kt_p_migrations": "a row a migration",
-    "kt_m_projects": "those that are half made, once at the start; its lists go by _id",
-    "kt_p_datasets": "as many as the quota `datasets` allows; an index more in each project is a file more on the server",
-    "kt_p_uploads": "those that are under way",
-}
 COMPARES = {"$eq", "$in", "$gt", "$gte", "$lt", "$lte", "$type"}
 
 
