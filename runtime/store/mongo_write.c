@@ -1,6 +1,6 @@
-/* Commits. One that is a single write of a single document is a plain command, which the driver
- * tries again once by itself when the answer is lost and the server makes once. Everything else is
- * a transaction, and commits that wait together share one: their inserts go out as one command a
+/* Commits. One that is a single write of a single document is a retryable write: the driver sends
+ * it again once when its answer is lost, and the server makes it once. Everything else is a
+ * transaction, and commits that wait together share one: their inserts go out as one command a
  * collection, and the majority is waited for once. When something in a shared one fails, each runs
  * alone and shows by itself whether it was the one.
  *
@@ -318,11 +318,13 @@ static void run_alone(struct mg_engine *e, mongoc_client_t *client, const char *
     kt_commit_clear(commit);
     for (int attempt = 0; attempt < 2; attempt++) {
         memset(&fault, 0, sizeof fault);
-        if (is_plain(commit) && !kt_fault("store.write"))
+        if (!is_plain(commit))
+            rc = run_txn(e, client, db, &commit, 1, ALONE, &fault, &err);
+        else if (kt_fault("store.write"))
+            rc = kt_fail(&err, KT_STORAGE_FULL, "fault: store.write");
+        else
             rc = must_have_matched(commit, 0, mg_write_alone(e, client, db, commit, &fault, &err),
                                    &fault, &err);
-        else
-            rc = run_txn(e, client, db, &commit, 1, ALONE, &fault, &err);
         if (rc == -KT_CONFLICT && fault.uncounted) {
             kt_commit_clear(commit);
             rc = run_txn(e, client, db, &commit, 1, EXACT, &fault, &err);
