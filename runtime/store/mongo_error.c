@@ -54,10 +54,6 @@ int mg_code(int32_t number) {
     }
 }
 
-static bool lost(const bson_error_t *error) {
-    return error->domain == MONGOC_ERROR_STREAM || (error->domain == MONGOC_ERROR_SERVER_SELECTION);
-}
-
 int mg_fail(const bson_error_t *error, const bson_t *reply, bool sent, struct kt_error *err) {
     /* Selecting a server fails before anything is sent, unless a retry looked for another one: then
      * the driver labels it. */
@@ -67,7 +63,7 @@ int mg_fail(const bson_error_t *error, const bson_t *reply, bool sent, struct kt
                    ? kt_fail(err, KT_OUTCOME_UNKNOWN, "MongoDB was lost while it wrote")
                    : kt_fail(err, KT_STORE_UNAVAILABLE,
                              "no MongoDB server can be written to: %.300s", error->message);
-    if (lost(error))
+    if (error->domain == MONGOC_ERROR_STREAM)
         return sent
                    ? kt_fail(err, KT_OUTCOME_UNKNOWN, "MongoDB was lost while it wrote: %.300s",
                              error->message)
