@@ -153,7 +153,11 @@ local function run(name)
       io.stderr:write("kontor db: ", err.message, "\n")
       return 1
     end
-    names = found
+    -- A server may hold other programs' databases: ours are known by their names.
+    local master, prefix = config.get("MASTER_DATABASE_NAME"), config.get("PROJECT_DATABASE_PREFIX")
+    for _, each in ipairs(found) do
+      if each == master or each:sub(1, #prefix) == prefix then names[#names + 1] = each end
+    end
   end
   local ok = true
   for _, one in ipairs(names) do ok = check(one) and ok end
