@@ -23,6 +23,8 @@ local roles = {
   pushScript = "author",
   createApiKey = "admin", listApiKeys = "admin", getApiKey = "admin", revokeApiKey = "admin",
   createProjectApiKey = "admin", listProjectApiKeys = "admin", getProjectApiKey = "admin", revokeProjectApiKey = "admin",
+  listSecrets = "admin", getSecret = "admin", putSecret = "admin", deleteSecret = "admin", rotateSecretKey = "admin",
+  listProjectSecrets = "admin", getProjectSecret = "admin", putProjectSecret = "admin", deleteProjectSecret = "admin",
   listAudit = "viewer", listMasterAudit = "admin", getMe = "viewer",
   createExecution = "operator", listExecutions = "viewer", getExecution = "viewer", getResult = "viewer", getReport = "viewer",
   listExecutionFindings = "viewer", streamEvents = "viewer", cancelExecution = "operator", followExecution = "viewer",

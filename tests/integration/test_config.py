@@ -57,9 +57,9 @@ def test_dotenv_is_read_below_the_environment(make_service, mini_home):
 
 def test_faults_are_reported_all_at_once(make_service, mini_home):
     service = make_service(home=mini_home, KONTOR_WORKERS="many", KONTOR_LISTEN="nowhere", KONTOR_DEV="perhaps",
-                           KONTOR_LOG_LEVEL="loud", MONGODB_URL="mysql://kontor:S3cret@db")
+                           KONTOR_LOG_LEVEL="loud")
     service.tmp.mkdir()
-    (service.tmp / ".env").write_text("KONTOR_WORKRES=2\nwhat is this\nMASTER_DATABASE_NAME=../up\n")
+    (service.tmp / ".env").write_text("KONTOR_WORKRES=2\nwhat is this\nMASTER_DATABASE_NAME=../up\nMONGODB_URL=mysql://kontor:S3cret@db\n")
     service.launch()
     assert service.process.wait(30) == 2
     for name in ("KONTOR_WORKERS", "KONTOR_LISTEN", "KONTOR_DEV", "KONTOR_LOG_LEVEL", "KONTOR_WORKRES", ".env:2",
