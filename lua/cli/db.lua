@@ -155,8 +155,8 @@ local function run(name)
     end
     -- A server may hold other programs' databases: ours are known by their names.
     local master, prefix = config.get("MASTER_DATABASE_NAME"), config.get("PROJECT_DATABASE_PREFIX")
-    for _, each in ipairs(found) do
-      if each == master or each:sub(1, #prefix) == prefix then names[#names + 1] = each end
+    for _, one in ipairs(found) do
+      if one == master or one:sub(1, #prefix) == prefix then names[#names + 1] = one end
     end
   end
   local ok = true
