@@ -81,6 +81,7 @@ class Proxy:
         self.faults, self.hello, self.refuse = [], {}, False
         self.seen, self.commands = collections.Counter(), []
         self.writers, self.monitors = set(), set()  # connections; those whose hello waits for a change
+        self.changing = 0
         self.lock, self.ready, self.loop = threading.Lock(), threading.Event(), asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
@@ -175,6 +176,8 @@ class Proxy:
         fault = self.fault_for(name, body)
         kind = fault.kind if fault else None
         if "maxAwaitTimeMS" in body and name == "hello":
+            if self.loop.time() < self.changing:
+                return False
             self.monitors.add(writer)
         if kind == "drop_before":
             return False
@@ -185,6 +188,7 @@ class Proxy:
             writer.write(answer(request, fault.document))
             await writer.drain()
             if fault.document.get("code") in CHANGES:
+                self.changing = self.loop.time() + 0.3  # one that was about to wait shall not, either
                 for monitor in list(self.monitors):
                     monitor.close()
             return True

@@ -212,7 +212,7 @@ def test_many_at_once(api, service):
         threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
         [t.start() for t in threads]
         [t.join() for t in threads]
-        assert [a.status for a in answers] == [200] * 8
+        assert [a.status for a in answers] == [200] * 8, answers
     entered = {t["name"]: t["sha256"] for t in api.tables()}
     assert entered.pop("t.csv") in {hashlib.sha256(d).hexdigest() for d in data}
     assert entered == {f"own{i}.csv": hashlib.sha256(d).hexdigest() for i, d in enumerate(data)}

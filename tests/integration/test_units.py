@@ -39,7 +39,7 @@ def test_export_while_the_project_works(make_service, tmp_path):
     assert done.returncode == 0, done.stderr
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["format"] == 1 and manifest["project"]["project_id"] == "acme"
-    assert manifest["database"] == "ktern-project-acme" and manifest["migrations"]
+    assert manifest["database"] == service.prefix + "acme" and manifest["migrations"]
     folder = tmp_path / "out" / manifest["database"]
     found = {}
     for c in manifest["collections"]:
