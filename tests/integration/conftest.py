@@ -191,6 +191,10 @@ class Service:
         self.process.kill()
         self.process.wait()
         eventually(lambda: not marked(self.mark), "the workers ended with their supervisor")
+        self.end_transactions()
+
+    def end_transactions(self):
+        """After a kill -9 of a worker."""
         if "MONGODB_URL" in self.env:
             # The open transactions of a killed client hold their documents; mongod ends them after a minute, secantusd never.
             with self.mongo() as client:

@@ -84,6 +84,7 @@ def test_a_dead_worker_ends_its_runs_as_lost(make_service):
     eventually(lambda: engine.execution(lost[0])["last_seq"] > 0, "it has begun")
     [worker] = service.workers()
     os.kill(worker, signal.SIGKILL)
+    service.end_transactions()
     eventually(lambda: service.workers() and service.workers() != [worker], "a new worker")
     for execution in lost:
         doc = engine.ended(execution)
