@@ -222,8 +222,6 @@ static int sync_dir(struct dump *d, struct kt_error *err) {
 int kt_dump(struct kt_engine *e, struct kt_call *call, const struct kt_limit *limit) {
     static const struct kt_scan sink = {on_collection, on_document};
     struct kt_error *err = &call->error;
-    if (e->class->scan == NULL)
-        return kt_fail(err, KT_INVALID_STATE, "%s cannot be exported yet", e->class->name);
     struct dump *d = calloc(1, sizeof *d);
     if (d == NULL)
         return kt_fail(err, KT_NO_MEMORY, "export");

@@ -128,3 +128,8 @@ bson_t *kt_sort_values(const struct kt_sort *s, const bson_t *doc) {
     }
     return values;
 }
+
+int kt_too_large(struct kt_error *err) {
+    return kt_fail(err, KT_BODY_TOO_LARGE, "the answer is above %u MiB: ask for less at a time",
+                   KT_RESULT_MAX >> 20);
+}

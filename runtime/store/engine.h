@@ -179,6 +179,8 @@ extern const struct kt_engine_class kt_engine_mongo;
 /* The engine of the configuration, loaded when it is not in the program. */
 const struct kt_engine_class *kt_engine_of(const struct kt_store_config *config, struct kt_error *err);
 
+/* The error of an answer above KT_RESULT_MAX. */
+int kt_too_large(struct kt_error *err);
 /* The values of a document's sort keys, as an array: what a next page begins behind. */
 bson_t *kt_sort_values(const struct kt_sort *s, const bson_t *doc);
 

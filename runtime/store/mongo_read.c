@@ -8,11 +8,6 @@
 
 #define DISTINCT_MAX 10000
 
-static int too_large(struct kt_error *err) {
-    return kt_fail(err, KT_BODY_TOO_LARGE, "the answer is above %u MiB: ask for less at a time",
-                   KT_RESULT_MAX >> 20);
-}
-
 static int find_row(struct kt_read *r, const bson_t *doc, struct kt_error *err) {
     int rc = 0;
     if (r->json) {
@@ -29,7 +24,7 @@ static int find_row(struct kt_read *r, const bson_t *doc, struct kt_error *err) 
     r->count++;
     if (rc == 0 && r->count == r->limit && r->sort.count > 0)
         r->last = kt_sort_values(&r->sort, doc);
-    return rc == 0 && r->out.len > KT_RESULT_MAX ? too_large(err) : rc;
+    return rc == 0 && r->out.len > KT_RESULT_MAX ? kt_too_large(err) : rc;
 }
 
 /* What a find and the first stages of an aggregation share. */

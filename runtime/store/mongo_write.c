@@ -28,7 +28,6 @@ enum how {
 };
 
 struct txn {
-    struct mg_engine *e;
     mongoc_client_t *client;
     const char *db;
     const bson_t *opts; /* carries the session */
@@ -226,7 +225,7 @@ static int run_txn(struct mg_engine *e, mongoc_client_t *client, const char *db,
     bool again = true;
     for (int attempt = 0; again && attempt <= RETRIES; attempt++) {
         bson_t with = BSON_INITIALIZER;
-        struct txn t = {.e = e, .client = client, .db = db, .opts = &with, .how = how, .err = err};
+        struct txn t = {.client = client, .db = db, .opts = &with, .how = how, .err = err};
         if (attempt > 0) {
             rest(attempt);
             clear(commits, n);

@@ -6,11 +6,6 @@
 #include "store/sqlite.h"
 #include "store/val.h"
 
-static int too_large(struct kt_error *err) {
-    return kt_fail(err, KT_BODY_TOO_LARGE, "the answer is above %u MiB: ask for less at a time",
-                   KT_RESULT_MAX >> 20);
-}
-
 static int find_row(struct kt_read *r, const bson_t *doc, struct kt_error *err) {
     int rc = 0;
     if (r->json) {
@@ -25,7 +20,7 @@ static int find_row(struct kt_read *r, const bson_t *doc, struct kt_error *err) 
         bson_destroy(&less);
     } else
         kt_buf_add(&r->out, bson_get_data(doc), doc->len);
-    return rc == 0 && r->out.len > KT_RESULT_MAX ? too_large(err) : rc;
+    return rc == 0 && r->out.len > KT_RESULT_MAX ? kt_too_large(err) : rc;
 }
 
 static int find(struct sq_conn *c, const struct sq_coll *coll, struct kt_read *r,
