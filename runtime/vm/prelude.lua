@@ -26,13 +26,18 @@ local function park(st)
   return st.delivered
 end
 
-local function call(name, args)
+local function begin(name, args)
   local st = c.state()
   if st.declaring then
-    error(name .. ": not while a script loads", 2)
+    error(name .. ": not while a script loads", 3)
   end
   local id = c.begin(name, args)
   st.waiting[id] = st.branch or false
+  return id
+end
+
+local function await(id)
+  local st = c.state()
   while park(st) ~= id do
   end
   st.waiting[id] = nil
@@ -41,6 +46,10 @@ local function call(name, args)
     error(value, 0)
   end
   return value
+end
+
+local function call(name, args)
+  return await(begin(name, args))
 end
 
 local function emit(name, args)
@@ -165,21 +174,30 @@ end
 
 -- A tool that is a script is a part of the run: it computes here, its calls are the run's calls. The
 -- host, which has said what to run, is told the outcome and makes the answer of it.
+local function problem_of(err)
+  local structured = type(err) == "table" and type(rawget(err, "code")) == "string"
+  return {
+    code = structured and rawget(err, "code") or "script_error",
+    message = tostring(structured and rawget(err, "message") or err),
+    retryable = structured and rawget(err, "retryable") == true,
+  }
+end
+
 local function run_tool(answer, args)
   local ok, value = pcall(function()
     return declared_tool(c.state(), answer.script)(args)
   end)
-  local problem
-  if not ok then
-    local structured = type(value) == "table" and type(rawget(value, "code")) == "string"
-    problem = {
-      code = structured and value.code or "script_error",
-      message = structured and tostring(rawget(value, "message")) or tostring(value),
-      retryable = structured and rawget(value, "retryable") == true,
-    }
-    value = nil
+  local outcome = { call = answer.call }
+  if ok then
+    outcome.value = value
+  else
+    outcome.error = problem_of(value)
   end
-  return call("tool.returned", { call = answer.call, value = value, error = problem })
+  local sent, id = pcall(begin, "tool.returned", outcome)
+  if not sent then -- a value or message that cannot be carried: of that the host is told instead
+    id = begin("tool.returned", { call = answer.call, error = problem_of(id) })
+  end
+  return await(id)
 end
 
 libs.tool = {}

@@ -308,6 +308,38 @@ describe("a tool that is a script", function()
     assert.equal("two", support.run(project, instance).result.output[3])
   end)
 
+  it("has failed when what it returns or raises cannot be carried", function()
+    push("tools/odd.lua", [[tool { name = 'odd', description = 'O', run = function(a)
+      if a.what == 'function' then return pcall end
+      if a.what == 'ring' then local ring = {} ring[1] = ring return ring end
+      if a.what == 'nan' then return { n = 0 / 0 } end
+      if a.what == 'long' then return ('x'):rep(2 ^ 20 + 1) end
+      if a.what == 'text' then return '\255' end
+      if a.what == 'message' then error(('x'):rep(2 ^ 20 + 1)) end
+      if a.what == 'code' then error { code = ('x'):rep(2 ^ 20 + 1) } end
+      error { code = 'mine', message = function() end }
+    end }]])
+    local kinds = { "function", "ring", "nan", "long", "message", "code", "other" }
+    local out, doc = output({ script_of "tools/odd.lua" }, ([[
+      local out = {}
+      for i, what in ipairs { "%s" } do
+        local _, e = pcall(tool.call, T1, { what = what })
+        out[i] = { e.code, #e.message < 1000 }
+      end
+      return out]]):format(table.concat(kinds, '", "')))
+    for i, what in ipairs(kinds) do
+      assert.same({ "tool_error", true }, out[i], what)
+    end
+    local project = assert(require("domain.project").open(doc.project_id))
+    local _, events = support.events(project, doc.execution_id)
+    local began, ended = 0, 0
+    for _, event in ipairs(events) do
+      began = began + (event.type == "tool.started" and 1 or 0)
+      ended = ended + (event.type == "tool.completed" and 1 or 0)
+    end
+    assert.same({ #kinds, #kinds }, { began, ended })
+  end)
+
   it("does nothing when it is loaded", function()
     push("tools/early.lua", "pcall(function() tool { name = 'x' } end) "
       .. "tool { name = 'early', description = 'E', run = function() return early end } "
