@@ -1,9 +1,13 @@
 --- The Lua side of `kontor analyst`: one job in, messages out (kt.analyst is its parent).
 local json = require "json"
 
+-- Raises when the parent cannot be told: to a file, which an analyst may not write, or a full device.
 local function send(message)
-  io.stdout:write(json.encode(message), "\n")
-  io.stdout:flush()
+  local text, err = json.encode(message)
+  if not text then error(err, 0) end
+  local ok, why = io.stdout:write(text, "\n")
+  if ok then ok, why = io.stdout:flush() end
+  if not ok then error("cannot write to standard output: " .. why, 0) end
 end
 
 local function failure(err)

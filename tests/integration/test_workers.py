@@ -223,6 +223,19 @@ def ask_and_leave(service, path):
     return connection
 
 
+@pytest.mark.parametrize("out", ["/dev/full", "a file"])
+def test_an_analyst_that_cannot_answer_fails(out, tmp_path):
+    path = tmp_path / "out" if out == "a file" else Path(out)
+    with open(path, "w") as stdout:
+        done = subprocess.run(
+            [KONTOR, "analyst", "--memory", str(4 << 30), "--cpu", "60", "--parent", str(os.getpid())],
+            input='{"rules":[],"tables":[]', stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    # Files are forbidden to it, but not in a build with sanitizers, whose reports are files.
+    if path == Path(out) or "invalid_json" not in path.read_text():
+        assert "cannot write to standard output" in done.stderr
+
+
 def test_an_analyst_ends_with_its_client_and_with_its_worker(mini, mini_home):
     client = ask_and_leave(mini, "/analyst")
     pid = eventually(lambda: analysts(mini_home), "an analyst runs")[0]
