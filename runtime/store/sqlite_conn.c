@@ -331,9 +331,16 @@ static int settle(struct sq_conn *c, bool create, struct kt_error *err) {
 }
 
 static int check_version(struct sq_conn *c, struct kt_error *err) {
-    sqlite3_stmt *s = sq_prepare(c, "SELECT value FROM kt_meta WHERE key='keys'", err);
+    struct kt_error why;
+    sqlite3_stmt *s = sq_prepare(c, "SELECT value FROM kt_meta WHERE key='keys'", &why);
+    if (s == NULL && why.code == KT_INTERNAL) { /* the table comes with the file, by a rename */
+        c->file->broken = true;
+        return kt_fail(err, KT_STORE_CORRUPT,
+                       "database %s is damaged: it is empty, or no database of kontor",
+                       c->file->name);
+    }
     if (s == NULL)
-        return err ? -(int)err->code : -KT_INTERNAL;
+        return kt_fail(err, why.code, "%s", why.message);
     int rc = sqlite3_step(s), version = rc == SQLITE_ROW ? sqlite3_column_int(s, 0) : -1;
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         rc = sq_fail(c, rc, err);

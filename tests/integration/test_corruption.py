@@ -1,6 +1,8 @@
 """Damaged databases: said by name, and the others serve on."""
 import re
+import sqlite3
 
+import pytest
 from conftest import eventually
 
 
@@ -10,10 +12,27 @@ def damage(path):
         f.write(b"x" * 64000)
 
 
-def test_a_damaged_master_is_named_at_the_start(make_service):
+def cut(path):
+    with open(path, "r+b") as f:
+        f.truncate(8192)
+
+
+def empty(path):
+    with open(path, "r+b") as f:
+        f.truncate(0)
+
+
+def another(path):
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE notes(text)")
+
+
+@pytest.mark.parametrize("harm", [damage, cut, empty, another])
+def test_a_damaged_master_is_named_at_the_start(make_service, harm):
     service = make_service().start()
     service.stop()
-    damage(service.data / "ktern-masterdb.db")
+    harm(service.data / "ktern-masterdb.db")
     again = make_service(KONTOR_DATA_DIR=service.data).launch()
     assert again.process.wait(30) == 1
     [failed] = again.events("worker.failed")
