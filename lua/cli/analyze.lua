@@ -19,6 +19,7 @@ local spec = {
     { "mapping", "NAME", "mapping script", default = "identity" },
     { "rules", "A,B", "only these rules", many = true, default = "all" },
     { "as-of", "DATE", "key date", default = "manifest.json's, or the mapping's" },
+    { "currency", "CUR", "currency of the report", default = "the company's" },
     { "param", "RULE.name=VALUE", "parameter of a rule; null: inactive", many = true },
     { "report", "FILE", "write the JSON report there" },
     { "previous", "FILE", "report of an earlier run, for the trend" },
@@ -113,6 +114,9 @@ return function(args)
   if values["as-of"] and not calendar.parse(values["as-of"]) then
     return fail(2, "--as-of '" .. values["as-of"] .. "' is no date (YYYY-MM-DD)")
   end
+  if values.currency and not values.currency:find("^%u%u%u$") then
+    return fail(2, "--currency '" .. values.currency .. "' is no currency (USD)")
+  end
   local rule_deadline = tonumber(values["rule-deadline"] or "60")
   if not rule_deadline or rule_deadline <= 0 or rule_deadline > 86400 then
     return fail(2, "--rule-deadline is a number of seconds, at most 86400")
@@ -138,7 +142,7 @@ return function(args)
 
   local result
   result, err = sweep.run { bundle = bundle, mapping = values.mapping or "identity", rules = rules, params = params,
-    as_of = values["as-of"], extract_date = extract_date, tables = tables, previous = previous,
+    as_of = values["as-of"], currency = values.currency, extract_date = extract_date, tables = tables, previous = previous,
     rule_deadline = rule_deadline }
   if not result then
     return fail(err.code == "validation_failed" and 2 or 1, describe(err))

@@ -9,6 +9,7 @@ local health = require "domain.health"
 local json = require "json"
 local lease = require "engine.lease"
 local log = require "kt.log"
+local projects = require "domain.project"
 local runner = require "engine.runner"
 local sessions = require "console.sessions"
 local store = require "kt.store"
@@ -85,7 +86,14 @@ end
 function asked.log(args)
   local before = log.level(args.project_id)
   if args.level ~= nil then
-    local ok, err = log.set_level(args.project_id, args.level ~= "default" and args.level or nil)
+    local of, ok, err
+    if args.level == "default" then
+      of, err = projects.open(args.project_id)
+      ok = of
+      if of then ok, err = projects.hold_log_level(of.doc, true) end
+    else
+      ok, err = log.set_level(args.project_id, args.level)
+    end
     if not ok then return nil, err end
   end
   return { worker = lease.name(), before = before, level = log.level(args.project_id), general = log.level() }

@@ -6,6 +6,7 @@ local audit = require "domain.audit"
 local clock = require "kt.clock"
 local commit = require "domain.commit"
 local config = require "kt.config"
+local given = require "lib.given"
 local if_match = require "http.if_match"
 local log = require "kt.log"
 local migrations = require "domain.migrations"
@@ -46,9 +47,11 @@ M.types = {
     {"status", T.enum{"creating", "active", "suspended", "erasing", "archived"}, ro = true},
     {"number", T.int(1), ro = true},
     {"settings", T.object("ProjectSettings", {
-      {"currency", T.str{max = 3, pattern = "^[A-Z]{3}$", match = function(s) return s:find("^%u%u%u$") end}, default = "USD"},
+      {"currency", T.str{max = 3, pattern = "^[A-Z]{3}$", match = function(s) return s:find("^%u%u%u$") end}, nullable = true,
+        doc = "currency of reports; null: that of the data's company. Where the data has no rate to it, amounts stay in no total"},
       {"time_zone", T.str{min = 1, max = 64}, default = "UTC"},
-      {"log_level", T.enum{"debug", "info", "warn", "error"}, default = "info"},
+      {"log_level", T.enum{"debug", "info", "warn", "error"}, nullable = true,
+        doc = "lowest level of the project's lines in the log; null: KONTOR_LOG_LEVEL"},
       {"sync_wait_seconds", T.int(1, 3600), default = 60},
       {"trace_content", T.bool, default = false},
       {"langfuse", T.object("Langfuse", {
@@ -93,7 +96,25 @@ function M.database_name(id) return config.get("PROJECT_DATABASE_PREFIX") .. id 
 ---@field db table kt.store database
 ---@field doc table stored form
 
+---@type table<string, string> by project: the level of its settings that holds in this worker
+local log_levels = {}
+
+---Its lines in the log have the level of its settings from here on; asked once, so that another level
+---set by the console stays.
+---@param doc table stored form
+---@param again? boolean also when the settings are the same: the console's is taken back
+---@return true|nil
+---@return kontor.Error|nil too many projects have one
+function M.hold_log_level(doc, again)
+  local level = given(doc.settings.log_level)
+  if log_levels[doc._id] == level and not again then return true end
+  log_levels[doc._id] = level
+  return log.set_level(doc._id, level)
+end
+
 local function opened(doc)
+  local held, why = M.hold_log_level(doc)
+  if not held then log.warn("project.log_level", {project_id = doc._id, msg = why.message}) end
   local db = store.database(M.database_name(doc._id))
   -- New code may bring migrations: a project's run when a worker first opens it.
   local ok, err = migrations.run("project", db)

@@ -86,6 +86,7 @@ local function chosen(args, dataset, run)
     params = given(args.params),
     as_of = given(args.as_of) or given(dataset.as_of),
     extract_date = given(dataset.as_of),
+    currency = run.currency,
     project_id = run.project_id,
     run_id = run.execution_id,
     dataset_id = dataset._id,

@@ -37,6 +37,7 @@ local M = {}
 ---@field execution_id string
 ---@field execution table the document
 ---@field settings table effective settings of the run
+---@field currency string? of its project's reports; nil: that of the data's company
 ---@field tools table<string, table> the agent's tools at their pinned versions, stored form, by id
 ---@field files table<string, string> the run's bundle: source by path
 ---@field bundle string its sha256

@@ -11,6 +11,7 @@
 local clock = require "kt.clock"
 local crypto = require "kt.crypto"
 local door = require "door"
+local given = require "lib.given"
 local patient = require "lib.patient"
 local storage = require "domain.storage"
 local task = require "kt.task"
@@ -87,6 +88,7 @@ function M.new(options)
       execution_id = doc._id,
       execution = doc,
       settings = options.settings,
+      currency = given(options.project.doc.settings.currency),
       tools = options.tools or {},
       files = options.files,
       bundle = doc.snapshot.bundle,

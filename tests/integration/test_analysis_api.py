@@ -2,21 +2,15 @@
 import gzip
 import json
 import subprocess
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from analysis import RULES
+from analysis import ERP_DATA, RULES, needs_data
 from conftest import KONTOR, ON_MONGODB
 
 P = "/api/v1/projects/acme"
-
-
-def shared_data():
-    for folder in Path(__file__).resolve().parents:
-        if (folder / "shared/erp-data/adventureworks").is_dir():
-            return folder / "shared/erp-data"
-    return None
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +31,14 @@ def offline(folder, tmp_path, *args):
     return json.loads(path.read_text())
 
 
-def upload(service, folder, mapping, as_of=None, names=None):
-    dataset = service.made(f"{P}/datasets", {"name": folder.name, "mapping": mapping, "as_of": as_of})["dataset_id"]
+def upload(service, folder, mapping, as_of=None, names=None, project="acme"):
+    base = f"/api/v1/projects/{project}"
+    dataset = service.made(f"{base}/datasets", {"name": folder.name, "mapping": mapping, "as_of": as_of})["dataset_id"]
     for path in sorted(names or folder.glob("*.csv"), reverse=True):
-        answer = service.request("PUT", f"{P}/datasets/{dataset}/tables/{path.name}", gzip.compress(path.read_bytes()),
+        answer = service.request("PUT", f"{base}/datasets/{dataset}/tables/{path.name}", gzip.compress(path.read_bytes()),
                                  {"Content-Type": "text/csv", "Content-Encoding": "gzip"})
         assert answer.status == 200, (path.name, answer.status, answer.body)
-    service.made(f"{P}/datasets/{dataset}/seal", {})
+    service.made(f"{base}/datasets/{dataset}/seal", {})
     return dataset
 
 
@@ -103,6 +98,25 @@ def test_choices_of_a_run(service, instance, company):
     assert [c["rule_id"] for c in report["data"]["coverage"]] == [r for r in RULES if r[:3] in ("INV", "PRD")]
 
 
+def test_the_report_is_in_the_currency_of_the_project(service, company, tmp_path):
+    instance = service.erp("euro")
+    project = service.get("/api/v1/master/projects/euro").json()
+    assert project["settings"]["currency"] is None
+    project["settings"]["currency"] = "EUR"
+    assert service.request("PUT", "/api/v1/master/projects/euro", project).status == 200
+    dataset = upload(service, company, "identity", "2025-06-30", project="euro")
+    run = service.execute(instance, "euro", input_data={"dataset_id": dataset})
+    report = service.get(f"/api/v1/projects/euro/executions/{run['execution_id']}/report").json()
+    assert report["report_currency"] == "EUR"
+    assert plain(report) == plain(offline(company, tmp_path, "--currency", "EUR"))
+    usd = offline(company, tmp_path)
+    assert usd["report_currency"] == "USD"
+    # The same findings in another currency: the data has the rate.
+    assert report["summary"]["total"]["count"] == usd["summary"]["total"]["count"] > 0
+    amounts = [Decimal(of["business_impact"]["cash"]["amount"]) for of in (report, usd)]
+    assert 0 < amounts[0] < amounts[1], "a euro is more than a dollar"
+
+
 def test_findings_name_the_version_of_their_rule(service, instance, company):
     path = "agents/erp-exception-management/rules/PRO-001.lua"
     source = (Path(__file__).resolve().parents[2] / path).read_text()
@@ -140,10 +154,10 @@ def test_without_data_the_run_completes_and_says_so(service, tmp_path):
     assert {r["rule_id"]: r["status"] for r in output["not_run"]} == dict.fromkeys(RULES, "not_evaluable")
 
 
-@pytest.mark.skipif(shared_data() is None, reason="../shared/erp-data is not here")
+@needs_data
 @pytest.mark.skipif(ON_MONGODB, reason="secantusd-py answers nobody for minutes while it stores this run")
 def test_adventureworks_through_the_service(service, instance, tmp_path):
-    folder = shared_data() / "adventureworks"
+    folder = ERP_DATA / "adventureworks"
     want = offline(folder, tmp_path, "--mapping", "adventureworks")
     # Files that the mapping does not read change nothing.
     needed = [folder / t["name"] for t in want["data"]["tables"]]

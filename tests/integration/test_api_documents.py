@@ -29,7 +29,7 @@ def test_a_project_is_made_once(api, service):
     assert doc == {
         "project_id": "acme-1", "version": 1, "project_name": "Acme", "customer_name": "Acme Corp", "description": "",
         "created_by": "dev", "status": "active", "number": doc["number"],
-        "settings": {"currency": "USD", "time_zone": "UTC", "log_level": "info", "sync_wait_seconds": 60,
+        "settings": {"currency": None, "time_zone": "UTC", "log_level": None, "sync_wait_seconds": 60,
                      "trace_content": False, "langfuse": None},
         "quotas": {"running": 20, "queued": 1000, "datasets": 100, "storage_bytes": 10737418240, "requests_per_minute": 600},
         "budgets": [{"scope": "project", "agent_id": None, "period": "month", "limit_usd": "12.5", "action": "stop"}],

@@ -362,6 +362,33 @@ def test_log_level_of_a_project(console, service, engine):
     assert entry["actor"] == "cli:tester" and entry["changes"][0] == {"pointer": "/log_level", "from": "info", "to": "debug"}
 
 
+def test_the_settings_of_a_project_have_a_log_level(console, service, engine):
+    path = "/api/v1/master/projects/default"
+
+    def level(wanted):
+        doc = engine.ok("GET", path)
+        doc["settings"]["log_level"] = wanted
+        engine.ok("PUT", path, doc)
+
+    def lines(path):
+        return [e for e in service.events("http.request") if e["level"] == "debug" and f" {path} " in e["msg"]]
+
+    def asked(path):
+        for _ in range(4):
+            engine.ok("GET", path, want=(200, 404))
+        return lines(path)
+
+    level("debug")
+    eventually(lambda: asked(f"{engine.base}/agent-instances"), "debug lines of the project")
+    console.say(":log error")
+    level("debug")
+    assert "error" in console.say(":log"), "the same settings again leave the console's level"
+    assert "debug" in console.say(":log default")
+    level(None)
+    eventually(lambda: engine.ok("GET", f"{engine.base}/datasets") and "debug" not in console.say(":log"), "the general level")
+    assert not lines("/api/v1/projects/other/datasets")
+
+
 def test_short_ids(console, engine, talks):
     ids = [engine.start(talks, input_data={"steps": 0})["execution_id"] for _ in range(2)]
     for i in ids:

@@ -245,8 +245,8 @@ add("log", "[LEVEL]", "log level of the project, on all workers; `default` takes
   end
   line(state, view.columns({ "worker", ">pid", "lines of " .. answer.project, "all others" }, rows))
   return true
-end, { complete = "levels", more = "It holds at once for lines with this project_id, until the worker ends; a worker that is started later has the general\n"
-  .. "level (KONTOR_LOG_LEVEL) again." })
+end, { complete = "levels", more = "It holds at once for lines with this project_id, until the worker ends; a worker that is started later has the level of\n"
+  .. "the project's settings (log_level, else KONTOR_LOG_LEVEL) again, as after `default`." })
 
 add("reset", "", "a new scratch VM: all globals are gone", function(state)
   local answer, err = ask(state, "reset")
