@@ -2,8 +2,8 @@
 ---
 --- export PROJECT DIR: a project as files, see domain/unit_files.lua.
 --- check [NAME]: are the databases whole? Of every database (or the one named): the file itself, every index against a scan, every document.
---- Of a project's, what the engine promises: the events of an execution are numbered without a gap,
---- an execution that has ended has its result, and what is stored is what the account says.
+--- Of a project's, what the engine promises: the events of an execution are numbered without a gap (unless it says that
+--- they are deleted), an execution that has ended has its result, and what is stored is what the account says.
 local config = require "kt.config"
 local file = require "kt.file"
 local options = require "lib.options"
@@ -37,10 +37,12 @@ local function each(db, coll, filter, fields, visit)
   end
 end
 
--- A chunk's `_id` is "<execution>:<first seq, ten digits>": chunks of one run come in order.
+-- A chunk's `_id` is "<execution>:<first seq, ten digits>": chunks of one run come in order. Where some are missing, the
+-- execution must say that its events are deleted (domain/retention.lua), or be deleted too meanwhile.
 local function events(db, problems)
   local run, expected
-  return each(db, "kt_p_events", {}, { "n" }, function(chunk)
+  local gaps = {}
+  local ok, err = each(db, "kt_p_events", {}, { "n" }, function(chunk)
     local id, first = tostring(chunk._id):match("^(.*):(%d+)$")
     if not id or type(chunk.n) ~= "number" then
       problems[#problems + 1] = "kt_p_events: " .. tostring(chunk._id) .. " is no chunk"
@@ -51,33 +53,49 @@ local function events(db, problems)
       run, expected = id, 1
     end
     if first ~= expected then
-      problems[#problems + 1] = ("kt_p_events: %s goes on with event %d after %d"):format(id, first, expected - 1)
+      gaps[#gaps + 1] = { id = id, text = ("kt_p_events: %s goes on with event %d after %d"):format(id, first, expected - 1) }
     end
     expected = first + chunk.n
   end)
+  if not ok then return nil, err end
+  for _, gap in ipairs(gaps) do
+    local doc
+    doc, err = db:find_one("kt_p_executions", { _id = gap.id }, { projection = { "events_deleted_at" } })
+    local left = doc and not doc.events_deleted_at
+    if not doc and not err then
+      left, err = db:find_one("kt_p_events", { { "_id", "prefix", gap.id .. ":" } }, { projection = { "n" } })
+    end
+    if err then return nil, err end
+    if left then problems[#problems + 1] = gap.text end
+  end
+  return true
 end
 
 local function results(db, problems)
-  local ids, failed = {}, nil
+  local docs, failed = {}, nil
   local function flush()
+    local ids = {}
+    for i, doc in ipairs(docs) do ids[i] = doc._id .. ":" .. tostring(doc.token) end
     local found, err = db:find("kt_p_results", { { "_id", "in", ids } }, { projection = { "_id" } })
-    if not found then
-      failed = failed or err
-      return
-    end
+    failed = failed or err
     local there = {}
-    for _, doc in ipairs(found) do there[doc._id] = true end
-    for _, id in ipairs(ids) do
-      if not there[id] then problems[#problems + 1] = "kt_p_executions: " .. id .. " has ended without a result" end
+    for _, result in ipairs(found or {}) do there[result._id] = true end
+    for i, id in ipairs(ids) do
+      -- Both may have been deleted between the two looks.
+      local still
+      if not failed and not there[id] then
+        still, failed = db:find_one("kt_p_executions", { _id = docs[i]._id }, { projection = { "_id" } })
+      end
+      if still then problems[#problems + 1] = "kt_p_executions: " .. id .. " has ended without a result" end
     end
-    ids = {}
+    docs = {}
   end
   local ok, err = each(db, "kt_p_executions", { { "status", "in", ENDED } }, { "token" }, function(doc)
-    ids[#ids + 1] = doc._id .. ":" .. tostring(doc.token)
-    if #ids == PAGE then flush() end
+    docs[#docs + 1] = doc
+    if #docs == PAGE then flush() end
   end)
   if not ok then return nil, err end
-  if #ids > 0 then flush() end
+  if #docs > 0 then flush() end
   if failed then return nil, failed end
   return true
 end

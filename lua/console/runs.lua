@@ -135,10 +135,15 @@ end
 function M.journal(project, args)
   local id, owner = M.resolve(project, args.execution)
   if not id then return nil, owner end
+  local doc, err = owner.db:find_one("kt_p_executions", { _id = id }, { projection = { "events_deleted_at" } })
+  if err then return nil, err end
+  local gone = doc and journal.gone(doc)
+  if gone then return nil, gone end
   local limit = math.max(1, math.min(tonumber(args.limit) or RECORDS, 1000))
   local rows, from, chunks_seen, total = {}, 0, 0, 0
   while true do
-    local chunks, err = owner.db:find(journal.COLLECTION, journal.chunks_of(id, from), { sort = { { "_id", 1 } }, limit = 16 })
+    local chunks
+    chunks, err = owner.db:find(journal.COLLECTION, journal.chunks_of(id, from), { sort = { { "_id", 1 } }, limit = 16 })
     if not chunks then return nil, err end
     for _, chunk in ipairs(chunks) do
       local records, bad = journal.unpack(chunk.events)
@@ -186,8 +191,10 @@ function M.stack(project, args)
   end
   local doc
   doc, err = owner.db:find_one("kt_p_executions", { _id = id },
-    { projection = { "status", "stop_reason", "due_at", "workflow", "error", "attempt" } })
+    { projection = { "status", "stop_reason", "due_at", "workflow", "error", "attempt", "events_deleted_at" } })
   if not doc then return nil, err or { code = "not_found", message = "there is no execution " .. id } end
+  local gone = journal.gone(doc)
+  if gone then return nil, gone end
   local answer
   answer, err = from_journal(owner, id)
   if not answer then return nil, err end

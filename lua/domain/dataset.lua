@@ -145,12 +145,6 @@ local function with_table(doc, entry)
   return list, bytes, replaced
 end
 
--- An op that notes a blob which loses a use; its bytes are freed soon after the commit.
-local function free(sha256)
-  return {op = "update", coll = storage.uploads, filter = {_id = "free:" .. sha256}, upsert = true,
-    update = {set = {sha256 = sha256, reserved = 0, touched_at = value.date(clock.now())}}}
-end
-
 ---Enter an uploaded table; again under the same name replaces it.
 ---@param ctx kontor.Context
 ---@param entry table of type Table
@@ -174,7 +168,7 @@ function M.put_table(ctx, entry, more)
         {{pointer = "/tables/" .. entry.name, from = replaced or json.null, to = entry.sha256}}, ctx.req),
     }
     for _, op in ipairs(more) do ops[#ops + 1] = op end
-    if replaced and replaced ~= entry.sha256 then ops[#ops + 1] = free(replaced) end
+    if replaced and replaced ~= entry.sha256 then ops[#ops + 1] = storage.free(replaced) end
     local done
     done, err = commit.run(ctx, db, ops, result)
     if done and replaced then upload.clear(ctx.project, {_id = "free:" .. replaced}) end
@@ -260,6 +254,20 @@ local function in_use(db, id)
   return n and n > 0, err
 end
 
+-- Ops that free the bytes of the dataset's tables, added to `ops`.
+local function free_tables(doc, ops)
+  local freed = {}
+  for _, t in ipairs(doc.tables) do
+    if not freed[t.sha256] then
+      freed[t.sha256] = true
+      ops[#ops + 1] = storage.free(t.sha256)
+    end
+  end
+end
+
+-- What is on its way to a dataset that takes nothing any more, and all blobs to be freed.
+local function left_by(id) return {{"or", {dataset_id = id}, {{"_id", "prefix", "free:"}}}} end
+
 ---POST …/archive: nothing reads it any more. Its tables' bytes are freed as far as no other dataset has
 ---them; what is known of it, and the reports and findings of its runs, stay.
 ---@param ctx kontor.Context
@@ -283,22 +291,41 @@ function M.archive(ctx)
       storage.op{datasets = -1},
       audit.entry(ctx.principal, "dataset.archive", "dataset", doc._id, {{pointer = "/status", from = was, to = "archived"}}, ctx.req),
     }
-    local freed = {}
-    for _, t in ipairs(doc.tables) do
-      if not freed[t.sha256] then
-        freed[t.sha256] = true
-        ops[#ops + 1] = free(t.sha256)
-      end
-    end
+    free_tables(doc, ops)
     local done
     done, err = commit.run(ctx, db, ops, answer.text(200, schema.to_json(ty, doc)))
     if done then
-      upload.clear(ctx.project, {{"or", {dataset_id = doc._id}, {{"_id", "prefix", "free:"}}}})
+      upload.clear(ctx.project, left_by(doc._id))
       return done
     end
     if err.code ~= "conflict" or err.coll ~= coll then return nil, err end
   end
   return nil, problem.err("conflict")
+end
+
+---Delete a dataset with all that is known of it, and free its tables' bytes as far as no other dataset has them.
+---@param project kontor.Project
+---@param doc table stored form: status, revision and tables at least
+---@param more table[] ops for the same commit
+---@return boolean|nil deleted false: an execution that has not ended reads it, or it was changed meanwhile
+---@return kontor.Error|nil
+function M.delete(project, doc, more)
+  local used, err = in_use(project.db, doc._id)
+  if err then return nil, err end
+  if used then return false end
+  local ops = {
+    {op = "delete", coll = coll, filter = {_id = doc._id, status = doc.status, revision = doc.revision}, must_match = true},
+  }
+  if doc.status ~= "archived" then
+    ops[#ops + 1] = storage.op{datasets = -1}
+    free_tables(doc, ops)
+  end
+  for _, op in ipairs(more) do ops[#ops + 1] = op end
+  local done
+  done, err = project.db:commit(ops)
+  if not done and err.code == "conflict" and err.index == 1 then return false end
+  if not done then return nil, err end
+  return upload.drop_all(project, left_by(doc._id))
 end
 
 ---GET one.

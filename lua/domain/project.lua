@@ -65,15 +65,21 @@ M.types = {
       {"requests_per_minute", T.int(0, 1000000000), default = 600},
     }), default = {}},
     {"budgets", T.list(budget, {max = 100}), default = require("json").array{}},
+    -- UTC days that are kept before today; 0: for ever (domain/retention.lua).
     {"retention_days", T.object("RetentionDays", {
-      {"events", days, default = 90}, {"datasets", days, default = 365}, {"findings", days, default = 365},
-      {"results", days, default = 0}, {"token_usage", days, default = 0}, {"audit", days, default = 0},
+      {"events", days, default = 90, doc = "journals of runs, by their end"},
+      {"datasets", days, default = 365, doc = "datasets with their bytes, by their sealing or else their making"},
+      {"findings", days, default = 365, doc = "rows of the worklist, by the end of the last run that found them"},
+      {"results", days, default = 0, doc = "whole runs: execution, result, report and events, by their end"},
+      {"token_usage", days, default = 0, doc = "records of usage"},
+      {"audit", days, default = 0, doc = "entries of the project's audit log"},
     }), default = {}},
+    -- Carried out by engine/daily.lua.
     {"backup", T.object("BackupSettings", {
       {"at", T.str{pattern = "^(?:[01][0-9]|2[0-3]):[0-5][0-9]$", match = function(s)
         return s:find("^[01]%d:[0-5]%d$") or s:find("^2[0-3]:[0-5]%d$")
-      end}, required = true},
-      {"keep", T.int(1, 1000), default = 7},
+      end}, required = true, doc = "UTC"},
+      {"keep", T.int(1, 1000), default = 7, doc = "backups, the newest"},
     }), nullable = true},
     {"rule_params", T.map(), default = {}},
     {"created_at", T.ts, ro = true},

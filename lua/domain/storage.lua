@@ -8,9 +8,14 @@
 --
 -- A blob is used by the tables of datasets that are not archived, by what is pinned (reports, large
 -- answers of a journal), and by nothing else. `kontor db check` counts all of it again.
+--
+-- A pin of a run is two rows of kt_p_pins, so that it is found both ways by `_id`: "<sha256>:<execution>" and
+-- "<execution>:<sha256>". A row "<sha256>" alone is one that was made before pins knew their run.
 
+local clock = require "kt.clock"
 local crypto = require "kt.crypto"
 local quota = require "domain.quota"
+local value = require "value"
 
 local M = {}
 
@@ -45,20 +50,60 @@ end
 ---@return boolean the account was not as the op of M.op expected it
 function M.refused(err) return err.code == "conflict" and err.coll == counters end
 
----Keep bytes that no dataset names: a report, a large answer. They stay as long as the project.
+-- The two rows of a pin.
+local function pin_ids(sha256, execution_id)
+  return {sha256 .. ":" .. execution_id, execution_id .. ":" .. sha256}
+end
+
+---Keep bytes that no dataset names: a report, a large answer. They stay until the run lets them go (M.unpin).
 ---@param db table of the project
 ---@param bytes string
+---@param execution_id string the run that they are of
 ---@return {sha256: string, bytes: integer}|nil
 ---@return kontor.Error|nil
-function M.keep(db, bytes)
+function M.keep(db, bytes, execution_id)
   local account = M.op{added = 1}
   account.must_match = false -- as in blob.c: not every database has one
-  local done, err = db:commit{
-    {op = "update", coll = pins, filter = {_id = crypto.sha256(bytes)}, update = {set = {kept = true}}, upsert = true},
-    account,
-  }
+  local ops = {account}
+  for _, id in ipairs(pin_ids(crypto.sha256(bytes), execution_id)) do
+    ops[#ops + 1] = {op = "update", coll = pins, filter = {_id = id}, update = {set = {kept = true}}, upsert = true}
+  end
+  local done, err = db:commit(ops)
   if not done then return nil, err end
   return db:blob_put(bytes)
+end
+
+---What a run has pinned.
+---@param db table of the project
+---@param execution_id string
+---@return string[]|nil hashes
+---@return kontor.Error|nil
+function M.pinned(db, execution_id)
+  local rows, err = db:find(pins, {{"_id", "prefix", execution_id .. ":"}}, {projection = {"_id"}})
+  if not rows then return nil, err end
+  local list = {}
+  for i, row in ipairs(rows) do list[i] = row._id:sub(#execution_id + 2) end
+  return list
+end
+
+---Ops that let a pinned blob of a run go. It is freed after their commit (upload.drop_all).
+---@param sha256 string
+---@param execution_id string
+---@return table[] ops
+function M.unpin(sha256, execution_id)
+  local ops = {M.free(sha256)}
+  for _, id in ipairs(pin_ids(sha256, execution_id)) do
+    ops[#ops + 1] = {op = "delete", coll = pins, filter = {_id = id}}
+  end
+  return ops
+end
+
+---An op that notes a blob which loses a use; its bytes are freed soon after the commit (upload.drop_all).
+---@param sha256 string
+---@return table op
+function M.free(sha256)
+  return {op = "update", coll = uploads, filter = {_id = "free:" .. sha256}, upsert = true,
+    update = {set = {sha256 = sha256, reserved = 0, touched_at = value.date(clock.now())}}}
 end
 
 ---Reserve bytes for an upload before they come.
@@ -88,7 +133,7 @@ end
 
 -- Does a dataset or a pin name the blob?
 local function used(db, sha256)
-  local pin, err = db:find_one(pins, {_id = sha256})
+  local pin, err = db:find_one(pins, {{"_id", "prefix", sha256}}, {projection = {"_id"}})
   if pin or err then return pin and true, err end
   local after
   while true do

@@ -82,10 +82,11 @@ end
 ---@return true|nil
 ---@return kontor.Error|nil
 function M.drop(project, row)
-  local db = project.db
-  local folder, err = M.folder(project)
-  if not folder then return nil, err end
+  local db, err = project.db, nil
   if row.format then
+    local folder
+    folder, err = M.folder(project)
+    if not folder then return nil, err end
     local ok
     ok, err = file.remove(M.path(folder, row._id))
     if not ok and err.code ~= "not_found" then return nil, err end
@@ -99,9 +100,11 @@ function M.drop(project, row)
     local now
     now, err = db:find_one(coll, {_id = row._id})
     if not now then return not err and true or nil, err end
+    -- The blob lost another use after it was looked at here: who took that one frees it.
+    if now._id:find("^free:") and now.touched_at ~= row.touched_at then return true end
     local done
     done, err = db:commit{
-      {op = "delete", coll = coll, filter = {_id = row._id, reserved = now.reserved}, must_match = true},
+      {op = "delete", coll = coll, filter = {_id = row._id, reserved = now.reserved, touched_at = now.touched_at}, must_match = true},
       storage.op{storage_bytes = -now.reserved},
     }
     if done then return true end
@@ -110,8 +113,13 @@ function M.drop(project, row)
   return nil, err
 end
 
-local function drop_all(project, filter)
-  local rows, err = project.db:find(coll, filter)
+---Take all uploads of a filter back. May be repeated.
+---@param project kontor.Project
+---@param filter? table of rows; all of the project when absent
+---@return true|nil
+---@return kontor.Error|nil
+function M.drop_all(project, filter)
+  local rows, err = project.db:find(coll, filter or {})
   if not rows then return nil, err end
   for _, row in ipairs(rows) do
     local ok
@@ -127,7 +135,7 @@ end
 ---@param filter table of rows
 function M.clear(project, filter)
   task.detach(function()
-    local ok, err = drop_all(project, filter)
+    local ok, err = M.drop_all(project, filter)
     if not ok then log.warn("upload.clear", {project_id = project.id, msg = err.code .. ": " .. tostring(err.message)}) end
   end)
 end
@@ -158,7 +166,7 @@ local function drop_late(project)
     local closed
     closed, err = project.db:find_one("kt_p_datasets", {{"status", "nin", {"open", "sealing"}}, _id = id}, {projection = {"_id"}})
     local ok = closed == nil and not err
-    if closed then ok, err = drop_all(project, {dataset_id = id}) end
+    if closed then ok, err = M.drop_all(project, {dataset_id = id}) end
     if not ok then return nil, err end
   end
   return true
@@ -169,7 +177,7 @@ end
 ---@return true|nil
 ---@return kontor.Error|nil
 function M.sweep(project)
-  local ok, err = drop_all(project, {{"touched_at", "lt", value.date(clock.now() - keep_ms)}})
+  local ok, err = M.drop_all(project, {{"touched_at", "lt", value.date(clock.now() - keep_ms)}})
   if ok then ok, err = drop_late(project) end
   local folder
   if ok then folder, err = M.folder(project) end

@@ -122,7 +122,7 @@ function M.sweep.run(call)
     return nil, err
   end
   local kept
-  kept, err = storage.keep(run.db, result.report)
+  kept, err = storage.keep(run.db, result.report, run.execution_id)
   if not kept then
     return nil, err
   end

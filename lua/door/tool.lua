@@ -72,7 +72,7 @@ local function shown(call, args)
     return args
   end
   local text = value.json(blob)
-  local kept, err = storage.keep(call.run.db, text)
+  local kept, err = storage.keep(call.run.db, text, call.run.execution_id)
   return kept and { blob = kept.sha256, bytes = #text }, err
 end
 
@@ -96,7 +96,7 @@ local function recorded(call, tool, answer)
     end
     return record
   end
-  local kept, err = storage.keep(call.run.db, body)
+  local kept, err = storage.keep(call.run.db, body, call.run.execution_id)
   if not kept then
     return nil, err
   end

@@ -243,15 +243,15 @@ function M.wait(project, id, seconds)
     -- In time no end, or it goes on elsewhere or later.
   end
   local follower, err = follow.open(project.id, id, 0)
-  if not follower then
-    return nil, err
+  if follower then
+    local event
+    repeat
+      event, err = follower:next(math.max(0, at - clock.monotonic()))
+    until not event
+    follower:close()
   end
-  local event
-  repeat
-    event, err = follower:next(math.max(0, at - clock.monotonic()))
-  until not event
-  follower:close()
-  if err and err.code ~= "deadline_exceeded" then
+  -- Gone: it ended long ago.
+  if err and err.code ~= "deadline_exceeded" and err.code ~= "gone" then
     return nil, err
   end
   local doc, result

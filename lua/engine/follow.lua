@@ -34,10 +34,18 @@ local LAST = {
 local Follower = {}
 Follower.__index = Follower
 
+--- The execution; an error when it has no events any more.
+local function look(self)
+  local doc, err = self.db:find_one("kt_p_executions", { _id = self.execution_id },
+    { projection = { "status", "last_seq", "events_deleted_at" } })
+  err = err or doc and journal.gone(doc)
+  return not err and doc or nil, err
+end
+
 ---@param project_id string
 ---@param execution_id string
 ---@param since integer exclusive
----@return engine.Follower? follower, table? err not_found
+---@return engine.Follower? follower, table? err not_found; gone: its events were deleted
 function M.open(project_id, execution_id, since)
   local self = setmetatable({
     db = places.project(project_id),
@@ -57,8 +65,7 @@ function M.open(project_id, execution_id, since)
     self.wake:signal()
   end
   hub.subscribe(execution_id, self.listen)
-  local doc, err = self.db:find_one("kt_p_executions", { _id = execution_id },
-    { projection = { "status", "last_seq" } })
+  local doc, err = look(self)
   local last
   if doc then
     last, err = journal.last_seq(self.db, execution_id)
@@ -84,6 +91,11 @@ local function catch_up(self)
   local events, err = journal.events_after(self.db, self.execution_id, self.sent, PAGE)
   if not events then
     return nil, err
+  end
+  if events[1] and events[1].seq > self.sent + 1 then
+    -- Deleted from the front meanwhile.
+    local _, gone = look(self)
+    return nil, gone or { code = "store_corrupt", message = self.execution_id .. ": event " .. self.sent + 1 .. " is missing" }
   end
   self.polled = clock.monotonic()
   self.behind = #events >= PAGE
@@ -134,8 +146,7 @@ function Follower:next(timeout)
       if #self.queue == 0 and not self.behind then
         -- A client may ask for more than there is: of an ended run nothing comes any more.
         local doc
-        doc, err = self.db:find_one("kt_p_executions", { _id = self.execution_id },
-          { projection = { "status", "last_seq" } })
+        doc, err = look(self)
         if not doc and err then
           return nil, err
         elseif not doc or (states.FINAL[doc.status] and doc.last_seq <= self.sent) then

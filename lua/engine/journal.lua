@@ -167,6 +167,16 @@ function M.events_after(db, execution_id, since, limit)
   return events
 end
 
+--- The error of a run whose events were deleted by its project's policy (domain/retention.lua).
+---@param doc table execution, with events_deleted_at
+---@return table? err nil when they are there
+function M.gone(doc)
+  if doc.events_deleted_at then
+    return { code = "gone", retryable = false, message = "the events of this execution were deleted at "
+      .. tostring(doc.events_deleted_at) .. ": the project keeps them no longer (retention_days)" }
+  end
+end
+
 --- The newest seq of a run; 0 before its first chunk.
 ---@param db table
 ---@param execution_id string

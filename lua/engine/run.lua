@@ -201,7 +201,7 @@ local function encode_answer(self, call, result)
     return true, blob
   end
   local text = value.json(blob)
-  local kept, err = patient.call(storage.keep, self.db, text)
+  local kept, err = patient.call(storage.keep, self.db, text, self.doc._id)
   if not kept then
     return failed(err)
   end

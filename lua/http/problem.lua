@@ -30,6 +30,7 @@ local codes = {
   dataset_sealed = {409, "The dataset is sealed"},
   idempotency_in_progress = {409, "The first request with this key is still running", true},
   conflict = {409, "Changed by someone else meanwhile", true},
+  gone = {410, "Deleted by the project's retention policy"},
   length_required = {411, "Length required"},
   version_mismatch = {412, "Not the expected version"},
   body_too_large = {413, "The body is too large"},

@@ -43,7 +43,7 @@ function M.stream(ws, follower, hello, allowed)
   end
   if err and err.code == "cancelled" then return end -- the client has gone
   local code, reason = farewell(err, last_seq)
-  if code == 1011 then
+  if code == 1011 and reason ~= "gone" then
     log.error("ws.fault", {execution_id = hello.execution_id, msg = tostring(err.code) .. ": " .. tostring(err.message)})
   end
   ws:close(code, reason)

@@ -10,6 +10,7 @@ local follow = require "engine.follow"
 local ids = require "domain.ids"
 local idempotency = require "http.idempotency"
 local instance = require "domain.instance"
+local journal = require "engine.journal"
 local json = require "json"
 local lists = require "domain.lists"
 local principal = require "http.principal"
@@ -149,14 +150,17 @@ end
 
 local function get_events(ctx)
   local id = ctx.params.execution_id
-  local doc, err = ctx.project.db:find_one(coll, {_id = id}, {projection = {"status", "last_seq"}})
+  local doc, err = ctx.project.db:find_one(coll, {_id = id}, {projection = {"status", "last_seq", "events_deleted_at"}})
   if not doc then return nil, err or problem.err("not_found") end
   local since, resumed
   since, err, resumed = events_since(ctx)
   if err then return nil, err end
-  if ctx.media == "application/json" then return event_list(ctx, since) end
+  local json_list = ctx.media == "application/json"
   -- An EventSource comes back for ever unless it is told that there is nothing more.
-  if resumed and execution.ended[doc.status] and since >= doc.last_seq then return {status = 204, headers = {}} end
+  if not json_list and resumed and execution.ended[doc.status] and since >= doc.last_seq then return {status = 204, headers = {}} end
+  local gone = journal.gone(doc)
+  if gone then return nil, gone end
+  if json_list then return event_list(ctx, since) end
   if ctx.req.method == "HEAD" then return {status = 200, headers = {["Content-Type"] = sse.media_type}} end
   local follower
   follower, err = follow.open(ctx.project.id, id, since)

@@ -27,6 +27,7 @@
     X(DATASET_SEALED, "dataset_sealed", 409, false)                                                \
     X(IDEMPOTENCY_IN_PROGRESS, "idempotency_in_progress", 409, true)                               \
     X(CONFLICT, "conflict", 409, false)                                                            \
+    X(GONE, "gone", 410, false)                                                                    \
     X(LENGTH_REQUIRED, "length_required", 411, false)                                              \
     X(VERSION_MISMATCH, "version_mismatch", 412, false)                                            \
     X(BODY_TOO_LARGE, "body_too_large", 413, false)                                                \

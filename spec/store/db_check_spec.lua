@@ -61,6 +61,18 @@ describe("kontor db check", function()
     assert.equal(1, code)
     assert.truthy(text:find("exec_1_a goes on with event 5 after 3", 1, true), text)
   end)
+  it("knows events that their execution says are being deleted", function()
+    local db = store.database "ktern-project-p"
+    assert(db:delete_one("kt_p_events", { _id = "exec_1_a:0000000001" }))
+    local code, text = check "check"
+    assert.equal(1, code)
+    assert.truthy(text:find("exec_1_a goes on with event 4 after 0", 1, true), text)
+    assert(db:update_one("kt_p_executions", { _id = "exec_1_a" }, { set = { events_deleted_at = value.date(1) } }))
+    assert.equal(0, (check "check"))
+    -- The execution goes last.
+    assert(db:delete_one("kt_p_executions", { _id = "exec_1_a" }))
+    assert.equal(1, (check "check"))
+  end)
   it("notices a run that ended without a result", function()
     assert(store.database("ktern-project-p"):update_one("kt_p_executions", { _id = "exec_1_a" }, { inc = { token = 1 } }))
     local code, text = check "check"
