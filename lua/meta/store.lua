@@ -1,5 +1,5 @@
 ---@meta kt.store
--- The types of kt.store (runtime/bind/lua_store.c) for editors; never loaded. All that is said to yield
+-- The types of kt.store (runtime/bind/lua_store.c, lua_store_files.c) for editors; never loaded. All that is said to yield
 -- gives nil, err when it fails; a wrong type of argument raises.
 --
 -- Filter: {status = "queued", {"created_at", "gte", v}, {"or", filter, filter…}}. Operators: eq ne in nin gt

@@ -1,23 +1,27 @@
 /* kt.store: the document store for Lua. Whatever touches documents yields and, when it fails, gives
  * nil, {code, message, retryable, index=, key=, number=}.
  *
- *   store.open{dir=, main=, journal_delete=, sync_normal=, …}   once a process; dir:
- * KONTOR_DATA_DIR, main (the database with the larger cache): MASTER_DATABASE_NAME store.close()
- * waits for what was submitted (blocks the loop; for the end of a process) store.database(name) ->
- * db          store.create(name) store.exists(name) store.drop(name) store.list() -> names
- * store.check(name) -> {problems={…}, collections={name=n}} store.stats() -> table, without
- * yielding db.name; db:find_one db:find db:find_json db:find_one_json db:count db:insert
- * db:update_one db:update_many db:replace_one db:find_and_modify db:delete_one db:delete_many
- * db:group db:distinct db:ensure_collection db:ensure_index db:commit db:blob_put db:blob_get db:blob_to_file
- * db:export db:verify db:import
- *
- * db:version() -> another number after each commit to it, whoever made it; -1: not known. No yield.
+ *   store.open{dir=, main=, journal_delete=, sync_normal=, …}
+ *       once a process; dir: KONTOR_DATA_DIR, main (the database with the larger cache):
+ *       MASTER_DATABASE_NAME
+ *   store.close() waits for what was submitted (blocks the loop; for the end of a process)
+ *   store.database(name) -> db
+ *   store.create(name) store.exists(name) store.drop(name) store.list() -> names
+ *   store.check(name) -> {problems={…}, collections={name=n}}
+ *   store.stats() -> table, without yielding
+ *   db.name
+ *   db:find_one db:find db:find_json db:find_one_json db:count db:group db:distinct
+ *   db:insert db:update_one db:update_many db:replace_one db:find_and_modify db:delete_one
+ *   db:delete_many db:commit db:ensure_collection db:ensure_index
+ *   db:version() -> another number after each commit to it, whoever made it; -1: not known. No
+ *       yield.
+ *   and those of lua_store_files.c
  *
  * lua/meta/store.lua says the same with types. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "bind/store_answer.h"
+#include "bind/lua_store.h"
 #include "bind/store_args.h"
 #include "core/config.h"
 #include "core/metrics.h"
@@ -79,8 +83,7 @@ static struct store_op *begin(lua_State *L, enum kt_call_kind kind, enum answer 
     return s;
 }
 
-/* Submit what was prepared; rc: how that went. */
-static int end(lua_State *L, struct store_op *s, int rc, struct kt_error *err) {
+int kt_store_end(lua_State *L, struct store_op *s, int rc, struct kt_error *err) {
     if (rc == 0)
         rc = kt_store_submit(the_store, &s->call, kt_op_time_left(&s->op, 0), err);
     if (rc != 0) {
@@ -103,7 +106,7 @@ static const char *check_db(lua_State *L) {
     return luaL_checkudata(L, 1, "kt.store.db");
 }
 
-static struct store_op *begin_db(lua_State *L, enum kt_call_kind kind, enum answer answer) {
+struct store_op *kt_store_begin(lua_State *L, enum kt_call_kind kind, enum answer answer) {
     const char *name = check_db(L);
     struct store_op *s = begin(L, kind, answer);
     memcpy(s->call.db, name, strlen(name) + 1);
@@ -112,7 +115,7 @@ static struct store_op *begin_db(lua_State *L, enum kt_call_kind kind, enum answ
 
 static struct store_op *begin_read(lua_State *L, enum kt_read_kind kind, enum answer answer,
                                    int *rc, struct kt_error *err) {
-    struct store_op *s = begin_db(L, KT_CALL_READ, answer);
+    struct store_op *s = kt_store_begin(L, KT_CALL_READ, answer);
     s->call.read.kind = kind;
     *rc = kt_arg_coll(L, 2, s->call.read.coll, err);
     return s;
@@ -121,7 +124,7 @@ static struct store_op *begin_read(lua_State *L, enum kt_read_kind kind, enum an
 /* A commit of `n` writes, all zero. */
 static struct store_op *begin_commit(lua_State *L, int n, enum answer answer, int *rc,
                                      struct kt_error *err) {
-    struct store_op *s = begin_db(L, KT_CALL_COMMIT, answer);
+    struct store_op *s = kt_store_begin(L, KT_CALL_COMMIT, answer);
     s->call.commit.writes = calloc((size_t)n, sizeof *s->call.commit.writes);
     *rc = 0;
     if (s->call.commit.writes == NULL)
@@ -185,7 +188,7 @@ static int find(lua_State *L, bool one) {
         rc = find_options(L, 4, &s->call.read, &err);
     if (one)
         s->call.read.limit = 1;
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 static int l_find_one(lua_State *L) {
@@ -212,7 +215,7 @@ static int l_find_json(lua_State *L) {
         rc = kt_arg_filter(L, 3, &s->call.read.filter, &err);
     if (rc == 0)
         rc = find_options(L, 4, &s->call.read, &err);
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 static int l_find_one_json(lua_State *L) {
@@ -225,7 +228,7 @@ static int l_find_one_json(lua_State *L) {
     s->call.read.limit = 1;
     if (rc == 0)
         rc = kt_arg_filter(L, 3, &s->call.read.filter, &err);
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 static int l_count(lua_State *L) {
@@ -236,7 +239,7 @@ static int l_count(lua_State *L) {
     s->call.read.limit = max > 0 ? max : 0;
     if (rc == 0)
         rc = kt_arg_filter(L, 3, &s->call.read.filter, &err);
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 static int l_distinct(lua_State *L) {
@@ -249,7 +252,7 @@ static int l_distinct(lua_State *L) {
         memcpy(s->call.read.field, field, len + 1);
     if (rc == 0)
         rc = kt_arg_filter(L, 4, &s->call.read.filter, &err);
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 static int l_group(lua_State *L) {
@@ -258,7 +261,7 @@ static int l_group(lua_State *L) {
     struct store_op *s = begin_read(L, KT_GROUP, ANSWER_DOCS, &rc, &err);
     if (rc == 0)
         rc = kt_arg_group(L, 3, &s->call.read, &err);
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 /* ---- writes ---- */
@@ -269,7 +272,7 @@ static int l_insert(lua_State *L) {
     struct store_op *s = begin_write(L, KT_INSERT, ANSWER_MODIFIED, &rc, &err);
     if (rc == 0)
         rc = kt_arg_docs(L, 3, &s->call.commit.writes->docs, &err);
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 static int update(lua_State *L, bool many) {
@@ -285,7 +288,7 @@ static int update(lua_State *L, bool many) {
         w->many = many;
         w->upsert = opt_flag(L, 5, "upsert");
     }
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 static int l_update_one(lua_State *L) {
@@ -307,7 +310,7 @@ static int l_replace_one(lua_State *L) {
         rc = kt_arg_doc(L, 4, &w->docs, &err);
     if (rc == 0)
         w->upsert = opt_flag(L, 5, "upsert");
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 static int delete (lua_State *L, bool many) {
@@ -319,7 +322,7 @@ static int delete (lua_State *L, bool many) {
         rc = kt_arg_filter(L, 3, &s->call.commit.writes->filter, &err);
     if (rc == 0)
         s->call.commit.writes->many = many;
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 static int l_delete_one(lua_State *L) {
@@ -353,14 +356,14 @@ static int l_find_and_modify(lua_State *L) {
         w->want_new = opt_flag(L, 4, "new");
         w->upsert = !remove && opt_flag(L, 4, "upsert");
     }
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 static int l_ensure_collection(lua_State *L) {
     struct kt_error err;
     int rc;
     struct store_op *s = begin_write(L, KT_ENSURE_COLLECTION, ANSWER_TRUE, &rc, &err);
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 static int l_ensure_index(lua_State *L) {
@@ -377,7 +380,7 @@ static int l_ensure_index(lua_State *L) {
         rc = kt_fail(&err, KT_INVALID_ARGUMENT, "store: an index without keys");
     if (rc == 0)
         w->unique = opt_flag(L, 3, "unique");
-    return end(L, s, rc, &err);
+    return kt_store_end(L, s, rc, &err);
 }
 
 static int l_commit(lua_State *L) {
@@ -392,92 +395,7 @@ static int l_commit(lua_State *L) {
         rc = kt_arg_write(L, lua_gettop(L), &s->call.commit.writes[i], &err);
         lua_pop(L, 1);
     }
-    return end(L, s, rc, &err);
-}
-
-/* ---- blobs ---- */
-
-static int copy_path(struct kt_call *call, const char *path, struct kt_error *err) {
-    call->path = strdup(path);
-    return call->path != NULL ? 0 : kt_fail(err, KT_NO_MEMORY, "path");
-}
-
-static int l_blob_put(lua_State *L) {
-    struct kt_error err;
-    size_t len = 0;
-    const char *bytes = NULL, *path = NULL;
-    int rc = 0;
-    if (lua_istable(L, 2)) {
-        lua_getfield(L, 2, "path");
-        path = luaL_checkstring(L, lua_gettop(L));
-    } else
-        bytes = luaL_checklstring(L, 2, &len);
-    struct store_op *s = begin_db(L, KT_CALL_BLOB_PUT, ANSWER_BLOB);
-    if (path != NULL)
-        rc = copy_path(&s->call, path, &err);
-    else {
-        kt_buf_add(&s->call.out, bytes, len);
-        if (s->call.out.failed)
-            rc = kt_fail(&err, KT_NO_MEMORY, "blob");
-    }
-    return end(L, s, rc, &err);
-}
-
-static struct store_op *begin_hash(lua_State *L, enum kt_call_kind kind, enum answer answer) {
-    size_t len;
-    const char *hash = luaL_checklstring(L, 2, &len);
-    luaL_argcheck(L, len == 64 && strspn(hash, "0123456789abcdef") == 64, 2, "a sha256 expected");
-    struct store_op *s = begin_db(L, kind, answer);
-    memcpy(s->call.hash, hash, 65);
-    return s;
-}
-
-static int l_blob_get(lua_State *L) {
-    struct kt_error err;
-    long long max = lua_isnoneornil(L, 3) ? 0 : kt_check_int(L, 3);
-    struct store_op *s = begin_hash(L, KT_CALL_BLOB_GET, ANSWER_BYTES);
-    s->call.size = max;
-    return end(L, s, 0, &err);
-}
-
-static int l_blob_to_file(lua_State *L) {
-    struct kt_error err;
-    const char *path = luaL_checkstring(L, 3);
-    struct store_op *s = begin_hash(L, KT_CALL_BLOB_TO_FILE, ANSWER_TRUE);
-    int rc = copy_path(&s->call, path, &err);
-    return end(L, s, rc, &err);
-}
-
-/* ---- as files ---- */
-
-static int l_export(lua_State *L) {
-    struct kt_error err;
-    const char *path = luaL_checkstring(L, 2);
-    struct store_op *s = begin_db(L, KT_CALL_EXPORT, ANSWER_SUMMARY);
-    return end(L, s, copy_path(&s->call, path, &err), &err);
-}
-
-static int load(lua_State *L, enum kt_call_kind kind) {
-    struct kt_error err;
-    struct kt_buf doc = KT_BUF_INIT;
-    const char *path = luaL_checkstring(L, 2);
-    luaL_checktype(L, 3, LUA_TTABLE);
-    struct store_op *s = begin_db(L, kind, ANSWER_TRUE);
-    int rc = copy_path(&s->call, path, &err);
-    if (rc == 0)
-        rc = kt_arg_doc(L, 3, &doc, &err);
-    if (rc == 0 && (s->call.summary = bson_new_from_data((const uint8_t *)doc.data, doc.len)) == NULL)
-        rc = kt_fail(&err, KT_NO_MEMORY, "summary");
-    kt_buf_free(&doc);
-    return end(L, s, rc, &err);
-}
-
-static int l_verify(lua_State *L) {
-    return load(L, KT_CALL_VERIFY);
-}
-
-static int l_import(lua_State *L) {
-    return load(L, KT_CALL_IMPORT);
+    return kt_store_end(L, s, rc, &err);
 }
 
 /* ---- module ---- */
@@ -507,7 +425,7 @@ static int admin(lua_State *L, enum kt_call_kind kind, enum answer answer) {
     const char *name = check_name(L, 1);
     struct store_op *s = begin(L, kind, answer);
     memcpy(s->call.db, name, strlen(name) + 1);
-    return end(L, s, 0, &err);
+    return kt_store_end(L, s, 0, &err);
 }
 
 static int l_create(lua_State *L) {
@@ -528,7 +446,7 @@ static int l_check(lua_State *L) {
 
 static int l_list(lua_State *L) {
     struct kt_error err;
-    return end(L, begin(L, KT_CALL_LIST, ANSWER_NAMES), 0, &err);
+    return kt_store_end(L, begin(L, KT_CALL_LIST, ANSWER_NAMES), 0, &err);
 }
 
 static int l_open(lua_State *L) {
@@ -611,12 +529,6 @@ static const luaL_Reg methods[] = {{"version", l_version},
                                    {"ensure_collection", l_ensure_collection},
                                    {"ensure_index", l_ensure_index},
                                    {"commit", l_commit},
-                                   {"blob_put", l_blob_put},
-                                   {"blob_get", l_blob_get},
-                                   {"blob_to_file", l_blob_to_file},
-                                   {"export", l_export},
-                                   {"verify", l_verify},
-                                   {"import", l_import},
                                    {NULL, NULL}};
 
 static const luaL_Reg functions[] = {
@@ -628,6 +540,7 @@ int luaopen_kt_store(lua_State *L) {
     luaL_newmetatable(L, "kt.store.db");
     lua_newtable(L);
     luaL_register(L, NULL, methods);
+    luaL_register(L, NULL, kt_store_file_methods);
     lua_pushcclosure(L, l_index, 1);
     lua_setfield(L, -2, "__index");
     lua_newtable(L);
