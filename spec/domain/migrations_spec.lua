@@ -1,7 +1,9 @@
+local clock = require "kt.clock"
 local file = require "kt.file"
 local helper = require "domain.store_helper"
 local store = require "kt.store"
 local task = require "kt.task"
+local value = require "value"
 
 -- A fresh module each time: it remembers which databases are done.
 local function fresh()
@@ -73,6 +75,30 @@ describe("migrations", function()
     for _, w in ipairs(workers) do assert(w:join()) end
     assert.equal(1, db:find_one("kt_m_ran", {_id = "n"}).n)
     assert.is_nil(db:find_one("kt_m_migrations", {_id = "lock"}))
+  end)
+
+  it("wait for a dead worker's lock until its lease is over, then take it", function()
+    write(home, "0001_a.lua", "master", 'return db:insert("kt_m_ran", {_id = "a"})')
+    assert(db:insert("kt_m_migrations", {_id = "lock", owner = "dead", until_at = value.date(clock.now() + 10000)}))
+    local m = fresh()
+    assert(m.load(home))
+    local worker = task.spawn(function() return m.run("master", db) end)
+    task.sleep(0.2)
+    assert.equal(0, db:count("kt_m_ran", {}))
+    clock.set(clock.now() + 10000)
+    assert(worker:join())
+    clock.set()
+    assert.equal(1, db:count("kt_m_ran", {}))
+    assert.is_nil(db:find_one("kt_m_migrations", {_id = "lock"}))
+  end)
+
+  it("that the next one has done too, after a lost lease, are done", function()
+    write(home, "0001_a.lua", "master", 'return db:insert("kt_m_migrations", {_id = "0001", number = 1, name = "0001_a.lua"})')
+    write(home, "0002_b.lua", "master", 'return db:insert("kt_m_ran", {_id = "b"})')
+    local m = fresh()
+    assert(m.load(home))
+    assert(m.run("master", db))
+    assert.equal(1, db:count("kt_m_ran", {}))
   end)
 
   it("must not have one number twice", function()

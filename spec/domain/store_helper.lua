@@ -22,14 +22,23 @@ local function drop_databases()
   end
 end
 
+---A new folder; in memory where tests/run names a place there, since nothing of a spec outlives its process.
+---@return string
+function M.folder()
+  local dir = os.tmpname()
+  os.remove(dir)
+  local place = os.getenv "KONTOR_TEST_FOLDER"
+  if place then dir = place .. "/" .. dir:match("[^/]+$") end
+  assert(file.mkdir(dir))
+  return dir
+end
+
 ---Opens the store; returns the database (a project's, or the master's) and a function that ends and removes it.
 ---@param id string?
 ---@param options table? of store.open
 ---@return table db, fun() close, string dir
 function M.open(id, options)
-  local dir = os.tmpname()
-  os.remove(dir)
-  assert(file.mkdir(dir))
+  local dir = M.folder()
   options = options or {}
   options.dir = dir
   assert(store.open(options))

@@ -7,7 +7,7 @@ import threading
 
 import bson
 
-from conftest import KONTOR, ROOT
+from conftest import KONTOR
 
 BASE = "/api/v1/projects/acme/agent-instances"
 
@@ -70,21 +70,3 @@ def test_export_refuses(make_service, tmp_path):
         done = db(service, "export", *args)
         assert done.returncode == code and word in done.stderr, (args, done)
     assert not any(there.iterdir()) and not (tmp_path / "x").exists()
-
-
-def test_an_older_program_refuses_a_newer_database(make_service, tmp_path):
-    home = tmp_path / "home"
-    home.mkdir()
-    for name in ("lua", "agents"):
-        (home / name).symlink_to(ROOT / name)
-    (home / "migrations").mkdir()
-    for path in (ROOT / "migrations").iterdir():
-        (home / "migrations" / path.name).symlink_to(path)
-    (home / "migrations/9000_later.lua").write_text('return {scope = "master", run = function() return true end}\n')
-    service = make_service(home=home).start()
-    service.stop()
-    (home / "migrations/9000_later.lua").unlink()
-    service.launch()
-    assert service.process.wait(60) != 0
-    assert "is of a newer version (migration 9000) than this program" in service.text()
-    service.process = None
