@@ -88,6 +88,20 @@ int64_t mg_version(struct kt_engine *engine, const char *name) {
 
 /* ---- asking the server ---- */
 
+/* A command that reads no documents. Servers take no read concern with it but "local", and the one
+ * of the URL is majority. */
+static bool ask_about(mongoc_client_t *client, const char *db, const bson_t *command, bson_t *reply,
+                      bson_error_t *error) {
+    bson_t opts = BSON_INITIALIZER;
+    mongoc_read_concern_t *local = mongoc_read_concern_new();
+    mongoc_read_concern_set_level(local, MONGOC_READ_CONCERN_LEVEL_LOCAL);
+    mongoc_read_concern_append(local, &opts);
+    bool ok = mongoc_client_read_command_with_opts(client, db, command, NULL, &opts, reply, error);
+    mongoc_read_concern_destroy(local);
+    bson_destroy(&opts);
+    return ok;
+}
+
 /* Is there a collection in it? */
 static int ask(mongoc_client_t *client, const char *name, bool *yes, struct kt_error *err) {
     bson_t command = BSON_INITIALIZER, cursor, reply;
@@ -101,7 +115,7 @@ static int ask(mongoc_client_t *client, const char *name, bool *yes, struct kt_e
     bson_append_document_end(&command, &cursor);
     BSON_APPEND_INT64(&command, "maxTimeMS", MG_MAX_TIME_MS);
     *yes = false;
-    if (!mongoc_client_read_command_with_opts(client, name, &command, NULL, NULL, &reply, &error))
+    if (!ask_about(client, name, &command, &reply, &error))
         rc = mg_fail(&error, &reply, false, err);
     else if (bson_iter_init(&it, &reply) &&
              bson_iter_find_descendant(&it, "cursor.firstBatch", &batch))
@@ -238,7 +252,7 @@ static int check_coll(mongoc_client_t *client, const char *db, const char *coll,
     bson_iter_t it;
     int rc = 0;
     BSON_APPEND_UTF8(&validate, "validate", coll);
-    if (!mongoc_client_read_command_with_opts(client, db, &validate, NULL, NULL, &reply, &error))
+    if (!ask_about(client, db, &validate, &reply, &error))
         rc = mg_fail(&error, &reply, false, err);
     else {
         if (!bson_iter_init_find(&it, &reply, "valid") || !bson_iter_as_bool(&it))
