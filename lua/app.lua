@@ -45,7 +45,7 @@ local function open_master()
   return store.database(name)
 end
 
-local function open_data(home)
+local function open_store(home)
   local ok, err = store.open{dir = config.get("KONTOR_DATA_DIR")}
   if not ok then return nil, err end
   ok, err = migrations.load(home)
@@ -61,11 +61,13 @@ local function open_data(home)
   cursor.set_key(secret.data)
   ok, err = secret_key.check()
   if not ok then return nil, err end
-  ok, err = project.finish_pending()
-  if not ok then return nil, err end
-  ok, err = project.ensure_default()
-  if not ok then return nil, err end
   return master
+end
+
+local function open_projects()
+  local ok, err = project.finish_pending()
+  if not ok then return nil, err end
+  return project.ensure_default()
 end
 
 -- How requests name themselves, and whether that may be served at this address.
@@ -152,13 +154,15 @@ local function start(ctx)
   health.state.runs = runner.total
   health.state.version = config.version()
   setup.home = ctx.home
-  local master, err = open_data(ctx.home)
+  local master, err = open_store(ctx.home)
   if not master then return nil, err end
   local access
   access, err = access_of(ctx.slot)
   if not access then return nil, err end
-  ctx.drain(drain)
   local ok
+  ok, err = open_projects()
+  if not ok then return nil, err end
+  ctx.drain(drain)
   ok, err = engine.start(ctx)
   if not ok then return nil, err end
   tending = task.detach(tend, master)

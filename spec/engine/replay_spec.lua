@@ -9,7 +9,8 @@ local support = require "engine.support"
 local task = require "kt.task"
 local value = require "value"
 
--- Reads, sleeps, runs in parallel, draws random numbers, says things, catches a failure.
+-- Reads, sleeps, runs in parallel, draws random numbers, says things, catches a failure. The answers of its
+-- branches come half a second apart: in another order it would be another journal.
 local WORKFLOW = [[
 workflow { name = "many", run = function(run, input)
   local out = { first = random(), id = uuid(), began = time.now() }
@@ -21,12 +22,12 @@ workflow { name = "many", run = function(run, input)
   time.sleep(0.02)
   out.second = random()
   local parts = parallel {
-    function() time.sleep(0.6) return { 3, random() } end,
+    function() time.sleep(1.1) return { 3, random() } end,
     function() time.sleep(0.1) local me = data.get("instance", run.instance_id) return { 1, me.name, random() } end,
-    function() time.sleep(0.35) local ok, err = pcall(model.call, {}) return { 2, ok, err.code } end,
+    function() time.sleep(0.6) local ok, err = pcall(model.call, {}) return { 2, ok, err.code } end,
   }
   out.parts = parts
-  out.passed = time.now() - out.began >= 630
+  out.passed = time.now() - out.began >= 1130
   out.began = nil
   result.partial(out)
   time.sleep(0.01)

@@ -122,6 +122,7 @@ def test_dev(make_service):
     assert refused.process.wait(30) == 1
     [failed] = refused.events("worker.failed")
     assert "KONTOR_LISTEN" in failed["msg"] and "kontor key create" in failed["msg"]
+    assert not list(refused.data.glob("ktern-project-*.db")), "refused before a project is made"
     refused.process = None
 
     served = make_service(KONTOR_LISTEN=address, KONTOR_DEV=1, KONTOR_WORKERS=2).start()
