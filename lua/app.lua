@@ -22,6 +22,7 @@ local setup = require "domain.setup"
 local store = require "kt.store"
 local streams = require "http.streams"
 local task = require "kt.task"
+local unit_tar = require "domain.unit_tar"
 local upload = require "domain.upload"
 
 local M = {}
@@ -29,7 +30,7 @@ local M = {}
 local poll_seconds = 0.02
 local tend_seconds = 5
 local servers = {}
-local tending, resuming
+local tending, resuming, sweeping
 
 -- KONTOR_HOSTS as a set, in lower case.
 local function host_names()
@@ -132,10 +133,11 @@ local function drain(seconds)
   engine.drain(left())
   streams.drain()
   for _, t in ipairs(closing) do t:join() end
-  for _, t in pairs{tending, resuming} do
+  for _, t in pairs{tending, resuming, sweeping} do
     t:cancel()
     t:join()
   end
+  unit_tar.drain(math.max(1, left()))
   console.close()
   audit.flush_denied(project.master())
   store.close()
@@ -171,6 +173,7 @@ local function start(ctx)
   ok, err = serve(ctx, app)
   if not ok then return nil, err end
   upload.start()
+  sweeping = task.detach(unit_tar.sweep)
   if ctx.slot == 0 then resuming = task.detach(secret_key.resume) end
   health.state.status = "ready"
   return true

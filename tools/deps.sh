@@ -8,7 +8,7 @@ sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
 
 build="gcc libc6-dev cmake ninja-build pkg-config libluajit-5.1-dev libuv1-dev libwebsockets-dev
   libwebsockets-evlib-uv libcurl4-openssl-dev libbson-dev libmongoc-dev libsqlite3-dev libjansson-dev libssl-dev
-  zlib1g-dev libseccomp-dev libedit-dev"
+  zlib1g-dev libseccomp-dev libedit-dev libarchive-dev"
 demo="python3 python3-websockets curl"
 test="luajit lua-busted lua-check libcmocka-dev python3 python3-venv curl git jq tmux"
 

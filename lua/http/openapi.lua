@@ -77,6 +77,14 @@ function kinds.object(ty, form, components)
     additionalProperties = form == "answer" or false}
 end
 
+-- Of bodies that are no text.
+local binary = {["application/x-tar"] = true, ["application/gzip"] = true}
+
+local function bytes_of(media)
+  if media == "application/json" then return {type = "object"} end
+  return {type = "string", format = binary[media] and "binary" or nil}
+end
+
 local suffix = {answer = "", create = "Create", replace = "Replace"}
 
 ---A type as JSON Schema; named ones become components.
@@ -140,7 +148,7 @@ local function body(route, components)
   if route.upload then
     local content = {}
     for _, media in ipairs(route.upload) do
-      content[media] = {schema = {type = "string"}, example = route.upload_examples and route.upload_examples[media]}
+      content[media] = {schema = bytes_of(media), example = route.upload_examples and route.upload_examples[media]}
     end
     return {required = true, content = content}
   end
@@ -155,7 +163,8 @@ end
 
 local header_docs = {
   Location = {schema = {type = "string"}}, ETag = {schema = {type = "string"}},
-  ["Retry-After"] = {schema = {type = "string"}},
+  ["Retry-After"] = {schema = {type = "string"}}, ["Content-Disposition"] = {schema = {type = "string"}},
+  ["Content-Length"] = {schema = {type = "integer"}},
 }
 
 local function responses(route, components)
@@ -173,7 +182,7 @@ local function responses(route, components)
     end
     for _, media in ipairs(a.media or {}) do
       content = content or {}
-      content[media] = content[media] or {schema = {type = media == "application/json" and "object" or "string"}}
+      content[media] = content[media] or {schema = bytes_of(media)}
     end
     local headers
     for _, h in ipairs(a.headers or {}) do

@@ -93,9 +93,11 @@ function req:start(status, headers) end
 ---@return kontor.Error|nil
 function req:write(chunk) end
 
+---@param chunk? string the last bytes of it. Of an answer of announced length give them here: its client may
+--- go as soon as it has them, which before the end counts as broken off
 ---@return true|nil ok
 ---@return kontor.Error|nil
-function req:finish() end
+function req:finish(chunk) end
 
 ---@return boolean answered an answer was begun, or the client is gone
 function req:answered() end

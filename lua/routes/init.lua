@@ -2,7 +2,7 @@
 
 local M = {}
 
-local modules = {"service", "master", "agents", "prompts", "tools", "setup", "quotas", "instances", "datasets", "executions",
+local modules = {"service", "master", "unit_tar", "agents", "prompts", "tools", "setup", "quotas", "instances", "datasets", "executions",
   "scripts", "api_keys", "secrets", "audit"}
 
 ---@return kontor.Route[]

@@ -337,13 +337,22 @@ static int l_write(lua_State *L) {
     return kt_op_yield(&write->op);
 }
 
+/* The last bytes with the end, without a wait between: a client that has all of an announced length
+ * may go before the task comes back, and would be taken for one that broke off. */
 static int l_finish(lua_State *L) {
     struct exchange *ex = kt_check_exchange(L);
+    size_t len = 0;
+    const char *data = luaL_optlstring(L, 2, NULL, &len);
     struct kt_http_req *req = kt_live_request(L, ex);
     struct kt_error err;
     if (req == NULL)
         return 2;
-    return push_result(L, kt_http_finish(req, &err), &err);
+    if (ex->writer != NULL)
+        return luaL_error(L, "req:finish: another task writes this answer");
+    int rc = data != NULL ? kt_http_write(req, data, len, &err) : 0;
+    if (rc == 0 && ex->req != NULL)
+        rc = kt_http_finish(req, &err);
+    return push_result(L, rc, &err);
 }
 
 static int l_streaming(lua_State *L) {

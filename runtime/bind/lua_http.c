@@ -19,7 +19,7 @@
  *       the whole of it; max 1 MiB unless said
  *   req:read() -> chunk | nil at the end | nil, err
  *   req:respond(status, headers?, body?) -> true | nil, err
- *   req:start(status, headers?), req:write(chunk), req:finish() -> true | nil, err
+ *   req:start(status, headers?), req:write(chunk), req:finish(chunk?) -> true | nil, err
  *       headers: name -> string, number or list. content-length in start announces the length,
  *       connection="close" ends the connection; the other framing fields raise.
  *   req:answered() -> bool

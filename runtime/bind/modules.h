@@ -23,6 +23,7 @@
     X("kt.script", luaopen_kt_script)                                                              \
     X("kt.store", luaopen_kt_store)                                                                \
     X("kt.table", luaopen_kt_table)                                                                \
+    X("kt.tar", luaopen_kt_tar)                                                                    \
     X("kt.task", luaopen_kt_task)                                                                  \
     X("kt.vault", luaopen_kt_vault)                                                                \
     X("kt.watch", luaopen_kt_watch)                                                                \

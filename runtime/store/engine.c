@@ -1,39 +1,24 @@
 /* What every engine shares: requests and their ends. */
 #include "store/engine.h"
 
-#include <dlfcn.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "core/home.h"
+#include "core/module.h"
 #include "store/val.h"
 
 const struct kt_engine_class *kt_engine_of(const struct kt_store_config *config,
                                            struct kt_error *err) {
-    static const char *const places[] = {"", "../lib/kontor/"};
-    const char *program = kt_program(), *slash = strrchr(program, '/'), *why = "no such file";
-    char path[PATH_MAX + 64];
+    struct kt_error why;
     if (config->url == NULL)
         return &kt_engine_sqlite;
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        snprintf(path, sizeof path, "%.*s%skontor-mongodb.so",
-                 slash ? (int)(slash + 1 - program) : 0, program, places[i]);
-        if (access(path, F_OK) != 0)
-            continue;
-        void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL); /* stays for the life of the process */
-        const struct kt_engine_class *class = module ? dlsym(module, "kt_engine_mongo") : NULL;
-        if (class != NULL)
-            return class;
-        why = dlerror();
-        break;
-    }
-    kt_fail(err, KT_INTERNAL,
-            "MONGODB_URL is set, but the MongoDB engine cannot be loaded: %s: %.300s", path, why);
-    return NULL;
+    const struct kt_engine_class *class = kt_module("kontor-mongodb", "kt_engine_mongo", &why);
+    if (class == NULL)
+        kt_fail(err, KT_INTERNAL, "MONGODB_URL is set, but the MongoDB engine cannot be loaded: %s",
+                why.message);
+    return class;
 }
 
 int64_t kt_now_ns(void) {

@@ -8,7 +8,7 @@ local schema = require "http.schema"
 -- is looked at once.
 local roles = {
   getHealth = "any", getReady = "any", getMetrics = "admin", getOpenapi = "any",
-  createProject = "admin", listProjects = "viewer", getProject = "viewer", updateProject = "admin", getMasterHealth = "viewer", getQuotas = "viewer",
+  createProject = "admin", listProjects = "viewer", getProject = "viewer", updateProject = "admin", exportProject = "admin", getMasterHealth = "viewer", getQuotas = "viewer",
   createAgent = "author", listAgents = "viewer", getAgent = "viewer", updateAgent = "author",
   listAgentVersions = "viewer", getAgentVersion = "viewer",
   createSystemPrompt = "author", listSystemPrompts = "viewer", getSystemPrompt = "viewer", updateSystemPrompt = "author",
