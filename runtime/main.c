@@ -1,10 +1,13 @@
 /* The command line: `kontor NAME …`. Commands in C are in the table; every other one is
  * lua/cli/NAME.lua, which returns function(args) -> exit code and runs as a task.
  * Exit codes: 0 done, 1 failed, 2 usage. */
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd/cmd.h"
 #include "core/clock.h"
@@ -14,13 +17,12 @@
 #include "core/log.h"
 #include "core/supervisor.h"
 
-static const char usage[] =
-    "usage: kontor COMMAND [ARGUMENT…]\n"
-    "\n"
-    "  kontor COMMAND --help   what the command takes\n"
-    "  kontor --version\n"
-    "\n"
-    "Commands: serve";
+static const char usage[] = "usage: kontor COMMAND [ARGUMENT…]\n"
+                            "\n"
+                            "  kontor COMMAND --help   what the command takes\n"
+                            "  kontor --version\n"
+                            "\n"
+                            "Commands: serve";
 static const char variables[] =
     "\n\n"
     "Variables, read from the environment, else from .env in the working folder:\n";
@@ -38,7 +40,8 @@ static bool asks_help(const char *word) {
 static int help(FILE *to) {
     struct kt_buf faults = KT_BUF_INIT;
     fputs(usage, to);
-    kt_config_load("/dev/null", &faults); /* for the place of the commands; faults are for a command */
+    kt_config_load("/dev/null",
+                   &faults); /* for the place of the commands; faults are for a command */
     kt_cmd_lua_names(to);
     kt_buf_free(&faults);
     kt_config_free();
@@ -84,8 +87,7 @@ static int run(const char *name, int argc, char **argv) {
     return kt_cmd_lua(name, argc, argv);
 }
 
-int main(int argc, char **argv) {
-    signal(SIGPIPE, SIG_IGN); /* a peer that goes away is an error of its write, not our end */
+static int command(int argc, char **argv) {
     if (argc < 2)
         return help(stderr);
     if (strcmp(argv[1], "--version") == 0) {
@@ -102,4 +104,25 @@ int main(int argc, char **argv) {
     kt_log_close();
     kt_config_free();
     return rc;
+}
+
+/* What a command has printed may be all that it was called for (a report, a key): it has failed
+ * when that is lost. Of a reader that has seen enough (head) nothing is said. */
+static bool printed(void) {
+    struct pollfd out = {STDOUT_FILENO, POLLOUT, 0};
+    bool lost = ferror(stdout) != 0;
+    errno = 0;
+    if (fflush(stdout) == 0 && !lost)
+        return true;
+    int why = errno; /* 0: an earlier write has failed */
+    if (poll(&out, 1, 0) != 1 || (out.revents & POLLERR) == 0)
+        fprintf(stderr, "kontor: cannot write to standard output%s%s\n", why != 0 ? ": " : "",
+                why != 0 ? strerror(why) : "");
+    return false;
+}
+
+int main(int argc, char **argv) {
+    signal(SIGPIPE, SIG_IGN); /* a peer that goes away is an error of its write, not our end */
+    int rc = command(argc, argv);
+    return !printed() && rc == 0 ? 1 : rc;
 }

@@ -245,6 +245,20 @@ def test_no_folder_is_a_failure(tmp_path):
     kontor("demo-data", code=2)
 
 
+@pytest.mark.parametrize("args", [("--version",), ("--help",), ("analyze", "--format", "table"), ("analyze", "--format", "json")])
+def test_output_that_cannot_be_written_is_a_failure(company, args):
+    if args[0] == "analyze":
+        args = (*args, "--data", company[0])
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([KONTOR, *args], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, "cannot write to standard output" in done.stderr) == (1, True), done.stderr
+    # A reader that has seen enough is no complaint.
+    head = subprocess.Popen(["head", "-c", "1"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    done = subprocess.run([KONTOR, *args], stdout=head.stdin, stderr=subprocess.PIPE, text=True, timeout=60)
+    head.stdin.close()
+    assert head.wait(10) == 0 and done.stderr == ""
+
+
 # ── Bad data ──
 
 
