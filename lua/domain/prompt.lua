@@ -1,7 +1,10 @@
--- System prompts (kt_m_system_prompts): Jinja2 templates with declared variables.
+-- System prompts (kt_m_system_prompts): Jinja2 templates with declared variables. One with a fault in its text is
+-- refused; that an included prompt is there shows only when a run renders it.
 
 local json = require "json"
 local agent = require "domain.agent"
+local problem = require "http.problem"
+local template = require "template"
 local T = require "http.types"
 local versions = require "domain.versions"
 
@@ -18,9 +21,16 @@ M.types = {
   }),
 }
 
+local function check(_, plain, _, before)
+  local ok, err = template.compile(plain.template, before and before._id or plain.prompt_id)
+  if ok then return nil end
+  return nil, problem.err("template_error", err.message,
+    {errors = {{pointer = "/template", code = "invalid", message = err.message}}})
+end
+
 M.kind = {
   kind = "system_prompt", coll = "kt_m_system_prompts", versions = "kt_m_versions", audit = "system_prompt",
-  id_field = "prompt_id", type = M.types.prompt,
+  id_field = "prompt_id", type = M.types.prompt, check = check,
   path = function(_, id) return "/api/v1/master/system-prompts/" .. id end,
 }
 

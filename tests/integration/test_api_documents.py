@@ -99,6 +99,21 @@ def test_versions(api):
     check_problem(api.get(f"{MASTER}/system-prompts/nobody/versions"), 404, "not_found")
 
 
+@pytest.mark.parametrize("template, place", [
+    ("Hi {{ name ", "1:4"), ("Hi\n  {{ name|nothing }}", "2:11"), ("{% for x in y %}\nb", "1:4"), ("{% endif %}", "1:4"),
+])
+def test_a_prompt_with_a_fault_is_refused(api, template, place):
+    url, body = f"{MASTER}/system-prompts", {"prompt_id": "faulty", "name": "F", "template": template}
+    answer = api.post(url, body)
+    check_problem(answer, 422, "template_error", fields={"/template": "invalid"})
+    assert answer.json["detail"].startswith(f"faulty:{place}: "), answer.json
+    check_problem(api.get(f"{url}/faulty"), 404, "not_found")
+    other = "sound-" + re.sub("[^a-z]", "", template)
+    api.ok("POST", url, {**body, "prompt_id": other, "template": "{% include 'later' %}"}, want=(201,))
+    check_problem(api.put(f"{url}/{other}", {"name": "F", "template": template}), 422, "template_error")
+    assert api.ok("GET", f"{url}/{other}")["version"] == 1
+
+
 def test_concurrent_puts_lose_nothing(api):
     api.ok("POST", f"{MASTER}/system-prompts", {"prompt_id": "busy", "name": "B", "template": "0"})
     with ThreadPoolExecutor(4) as pool:
