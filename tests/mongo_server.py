@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.parse
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,6 +80,21 @@ class Server:
                     self.stop()
                     raise CannotStart(f"{self.program} did not start: {text}") from None
                 time.sleep(0.05)
+
+    def guard(self, **users):
+        """Once, after start(): it wants to know who is there. users: name=(password, roles), kept in admin."""
+        import pymongo  # tests/run does without
+        with pymongo.MongoClient(self.url) as client:
+            for name, (password, roles) in users.items():
+                client.admin.command("createUser", name, pwd=password, roles=roles)
+        self.child.terminate()
+        self.child.wait(30)
+        self.options.append("--auth")
+        return self.start()
+
+    def url_of(self, name, password):
+        """For a user of guard()."""
+        return f"mongodb://{name}:{urllib.parse.quote(password, safe='')}@{self.address}/?replicaSet=secantus&authSource=admin"
 
     def kill(self):
         """SIGKILL; the port is free when it returns."""

@@ -458,6 +458,7 @@ static int l_open(lua_State *L) {
     config.url = kt_opt_string(L, 1, "url", kt_config_text("MONGODB_URL"));
     if (config.url != NULL && *config.url == '\0')
         config.url = NULL;
+    config.project_users = kt_config_bool("KONTOR_PROJECT_USERS");
     config.dir = kt_opt_string(L, 1, "dir", NULL);
     config.main_db = kt_opt_string(L, 1, "main", kt_config_text("MASTER_DATABASE_NAME"));
     config.readers = (int)kt_opt_number(L, 1, "readers", 0);

@@ -89,6 +89,9 @@ const struct kt_config_var kt_config_vars[] = {
      "Name of the master database."},
     {"PROJECT_DATABASE_PREFIX", KT_CONFIG_TEXT, "ktern-project-", 0, 0, check_prefix,
      "What stands before a project's id in the name of its database."},
+    {"KONTOR_PROJECT_USERS", KT_CONFIG_BOOL, "0", 0, 0, NULL,
+     "With MONGODB_URL: every project is read and written as a database user of its own, who may "
+     "nothing elsewhere; the user of the URL makes these users. Needs KONTOR_MASTER_KEY."},
     {"ENABLE_MULTI_TENANT", KT_CONFIG_BOOL, "1", 0, 0, NULL,
      "0: only the project DEFAULT_PROJECT_ID exists, every other one is not found."},
     {"DEFAULT_PROJECT_ID", KT_CONFIG_TEXT, "default", 0, 0, check_project_id,

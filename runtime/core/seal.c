@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
@@ -83,6 +84,22 @@ int kt_seal_key_new(struct kt_seal_key *out, char text[45], struct kt_error *err
     if (RAND_priv_bytes(out->bytes, KT_SEAL_KEY) != 1 || !name_key(out))
         return kt_fail(err, KT_INTERNAL, "no random bytes from the system");
     EVP_EncodeBlock((unsigned char *)text, out->bytes, KT_SEAL_KEY);
+    return 0;
+}
+
+int kt_seal_password(const struct kt_seal_key *key, const char *what, char text[65],
+                     struct kt_error *err) {
+    static const char label[] = "kontor password 1\n";
+    char input[sizeof label + 256];
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int len = 0;
+    int n = snprintf(input, sizeof input, "%s%s", label, what);
+    if (n >= (int)sizeof input || HMAC(EVP_sha256(), key->bytes, KT_SEAL_KEY,
+                                       (unsigned char *)input, (size_t)n, digest, &len) == NULL)
+        return kt_fail(err, KT_INTERNAL, "no password can be made of the key");
+    for (unsigned int i = 0; i < len; i++)
+        snprintf(text + 2 * i, 3, "%02x", digest[i]);
+    OPENSSL_cleanse(digest, sizeof digest);
     return 0;
 }
 

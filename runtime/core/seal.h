@@ -23,6 +23,11 @@ bool kt_seal_key_parse(const char *text, size_t len, struct kt_seal_key *out);
 /* A new key, of random bytes; its text (44 characters and NUL) into text. */
 int kt_seal_key_new(struct kt_seal_key *out, char text[45], struct kt_error *err);
 
+/* 64 hex digits and NUL that come from the key and `what` alone, and tell nothing of the key
+ * (HMAC-SHA256): a password that is kept nowhere. The caller wipes it. */
+int kt_seal_password(const struct kt_seal_key *key, const char *what, char text[65],
+                     struct kt_error *err);
+
 /* nonce: made here, random; box: the sealed bytes and their tag are appended. */
 int kt_seal(const struct kt_seal_key *key, const char *what, const void *text, size_t len,
             unsigned char nonce[KT_SEAL_NONCE], struct kt_buf *box, struct kt_error *err);

@@ -12,6 +12,12 @@
 const struct kt_engine_class *kt_engine_of(const struct kt_store_config *config,
                                            struct kt_error *err) {
     struct kt_error why;
+    if (config->url == NULL && config->project_users) {
+        kt_fail(
+            err, KT_INVALID_ARGUMENT,
+            "KONTOR_PROJECT_USERS is set, but MONGODB_URL is not: the embedded store has no users");
+        return NULL;
+    }
     if (config->url == NULL)
         return &kt_engine_sqlite;
     const struct kt_engine_class *class = kt_module("kontor-mongodb", "kt_engine_mongo", &why);

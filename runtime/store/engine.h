@@ -107,6 +107,7 @@ void kt_commit_clear(struct kt_commit *c); /* its results alone, to run it again
 
 struct kt_store_config {
     const char *url;      /* of MongoDB; NULL: SQLite in `dir` */
+    bool project_users;   /* MongoDB: a database user for each project */
     const char *dir;      /* absolute after kt_store_open */
     const char *main_db;  /* the database with the larger cache; NULL: none */
     int readers, writers; /* threads; 0: 4 and 4 */

@@ -164,23 +164,25 @@ static void on_topology(const mongoc_apm_topology_changed_t *event) {
 
 /* ---- clients ---- */
 
-mongoc_client_t *mg_get(struct mg_engine *e, struct kt_error *err) {
+mongoc_client_t *mg_get(struct mg_engine *e, const char *db, struct kt_error *err) {
     int64_t away = atomic_load(&e->away_ns);
     if (away != 0 && kt_now_ns() - away > AWAY_NS) {
         kt_fail(err, KT_STORE_UNAVAILABLE, "no MongoDB server can be written to");
         return NULL;
     }
-    mongoc_client_t *client = mongoc_client_pool_try_pop(e->pool);
-    if (client == NULL) /* more threads than clients: a mistake of ours */
-        kt_fail(err, KT_OVERLOADED, "no free connection to MongoDB");
-    else
+    bool users = e->users != NULL && db != NULL && strcmp(db, e->main_db) != 0;
+    mongoc_client_t *client = users ? mg_user_get(e, db, err) : mongoc_client_pool_try_pop(e->pool);
+    if (client != NULL)
         atomic_fetch_add(&e->in_use, 1);
+    else if (!users) /* more threads than clients: a mistake of ours */
+        kt_fail(err, KT_OVERLOADED, "no free connection to MongoDB");
     return client;
 }
 
 void mg_put(struct mg_engine *e, mongoc_client_t *client) {
     atomic_fetch_sub(&e->in_use, 1);
-    mongoc_client_pool_push(e->pool, client);
+    if (!mg_user_put(e, client))
+        mongoc_client_pool_push(e->pool, client);
 }
 
 int64_t mg_time(const struct kt_limit *limit) {
@@ -203,18 +205,13 @@ static const char *hosts_of(const mongoc_uri_t *uri, char *text, size_t size) {
     return text;
 }
 
-/* Say hello to one server without asking for its set. */
-static bool direct_hello(const mongoc_uri_t *uri, bson_t *reply) {
-    bson_error_t error;
-    bool ok = false;
-    const mongoc_host_list_t *host = mongoc_uri_get_hosts(uri);
+mongoc_client_t *mg_nobody(const mongoc_uri_t *uri, const char *host_and_port) {
     char text[400];
     /* The options that say which server it must be are left out, and so is the user. */
-    snprintf(text, sizeof text, "mongodb://%s/?directConnection=true",
-             host ? host->host_and_port : "");
-    mongoc_uri_t *plain = mongoc_uri_new_with_error(text, &error);
+    snprintf(text, sizeof text, "mongodb://%s/?directConnection=true", host_and_port);
+    mongoc_uri_t *plain = mongoc_uri_new_with_error(text, NULL);
     if (plain == NULL)
-        return false;
+        return NULL;
     mongoc_uri_set_option_as_int32(plain, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, 1000);
     mongoc_uri_set_option_as_int32(plain, MONGOC_URI_CONNECTTIMEOUTMS, 1000);
     if (mongoc_uri_get_tls(uri)) {
@@ -228,6 +225,16 @@ static bool direct_hello(const mongoc_uri_t *uri, bson_t *reply) {
         }
     }
     mongoc_client_t *client = mongoc_client_new_from_uri(plain);
+    mongoc_uri_destroy(plain);
+    return client;
+}
+
+/* Say hello to one server without asking for its set. */
+static bool direct_hello(const mongoc_uri_t *uri, bson_t *reply) {
+    bson_error_t error;
+    bool ok = false;
+    const mongoc_host_list_t *host = mongoc_uri_get_hosts(uri);
+    mongoc_client_t *client = mg_nobody(uri, host != NULL ? host->host_and_port : "");
     if (client != NULL) {
         bson_t hello = BSON_INITIALIZER;
         BSON_APPEND_INT32(&hello, "isMaster", 1);
@@ -235,7 +242,6 @@ static bool direct_hello(const mongoc_uri_t *uri, bson_t *reply) {
         bson_destroy(&hello);
         mongoc_client_destroy(client);
     }
-    mongoc_uri_destroy(plain);
     return ok;
 }
 
@@ -277,7 +283,7 @@ static int look(struct mg_engine *e, struct kt_error *err) {
     bson_iter_t it;
     char hosts[300];
     int rc = 0, wire = 0;
-    mongoc_client_t *client = mg_get(e, err);
+    mongoc_client_t *client = mg_get(e, NULL, err);
     if (client == NULL)
         return -(int)err->code;
     hosts_of(e->uri, hosts, sizeof hosts);
@@ -379,7 +385,8 @@ static struct kt_engine *open_engine(const struct kt_store_config *config, struc
     mongoc_transaction_opts_set_read_concern(e->txn_opts, snapshot);
     mongoc_transaction_opts_set_max_commit_time_ms(e->txn_opts, MG_MAX_TIME_MS);
     mongoc_read_concern_destroy(snapshot);
-    if (look(e, err) != 0 || mg_watch_start(e, err) != 0) {
+    if (look(e, err) != 0 || (config->project_users && mg_users_start(e, config, err) != 0) ||
+        mg_watch_start(e, err) != 0) {
         mg_close(&e->base);
         return NULL;
     }
@@ -403,6 +410,7 @@ void mg_close(struct kt_engine *engine) {
         mongoc_transaction_opts_destroy(e->txn_opts);
     if (e->concern != NULL)
         mongoc_write_concern_destroy(e->concern);
+    mg_users_stop(e);
     if (e->pool != NULL)
         mongoc_client_pool_destroy(e->pool);
     if (e->uri != NULL)

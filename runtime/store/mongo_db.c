@@ -9,8 +9,6 @@
 
 #include "store/mongo.h"
 
-#define OPEN_NS 300000000000LL /* a database counts as open this long after its last call */
-
 /* ---- what is known ---- */
 
 static struct mg_db **place(struct mg_engine *e, const char *name) {
@@ -46,7 +44,7 @@ static int remember(struct mg_engine *e, const char *name, struct kt_error *err)
     return rc;
 }
 
-static void forget(struct mg_engine *e, const char *name) {
+void mg_forget(struct mg_engine *e, const char *name) {
     pthread_mutex_lock(&e->lock);
     struct mg_db **at = place(e, name), *db = *at;
     if (db != NULL) {
@@ -103,7 +101,7 @@ static bool ask_about(mongoc_client_t *client, const char *db, const bson_t *com
 }
 
 /* Is there a collection in it? */
-static int ask(mongoc_client_t *client, const char *name, bool *yes, struct kt_error *err) {
+int mg_ask(mongoc_client_t *client, const char *name, bool *yes, struct kt_error *err) {
     bson_t command = BSON_INITIALIZER, cursor, reply;
     bson_error_t error;
     bson_iter_t it, batch;
@@ -129,7 +127,7 @@ int mg_known(struct mg_engine *e, mongoc_client_t *client, const char *name, str
     bool yes;
     if (remembered(e, name))
         return 0;
-    int rc = ask(client, name, &yes, err);
+    int rc = mg_ask(client, name, &yes, err);
     if (rc == 0)
         rc = yes ? remember(e, name, err) : kt_fail(err, KT_NOT_FOUND, "no database %s", name);
     return rc;
@@ -137,10 +135,10 @@ int mg_known(struct mg_engine *e, mongoc_client_t *client, const char *name, str
 
 int mg_exists(struct kt_engine *engine, const char *name, bool *yes, struct kt_error *err) {
     struct mg_engine *e = (struct mg_engine *)engine;
-    mongoc_client_t *client = mg_get(e, err);
+    mongoc_client_t *client = mg_get(e, NULL, err);
     if (client == NULL)
         return -(int)err->code;
-    int rc = ask(client, name, yes, err);
+    int rc = mg_ask(client, name, yes, err);
     mg_put(e, client);
     return rc;
 }
@@ -161,7 +159,7 @@ int mg_command(struct mg_engine *e, mongoc_client_t *client, const char *db, con
 
 int mg_create(struct kt_engine *engine, const char *name, struct kt_error *err) {
     struct mg_engine *e = (struct mg_engine *)engine;
-    mongoc_client_t *client = mg_get(e, err);
+    mongoc_client_t *client = mg_get(e, NULL, err);
     if (client == NULL)
         return -(int)err->code;
     int rc = remembered(e, name) ? 0 : mg_known(e, client, name, err);
@@ -173,6 +171,8 @@ int mg_create(struct kt_engine *engine, const char *name, struct kt_error *err) 
         rc = mg_command(e, client, name, &make, 48 /* NamespaceExists: another one was quicker */,
                         err);
         bson_destroy(&make);
+        if (rc == 0 && e->users != NULL && strcmp(name, e->main_db) != 0)
+            rc = mg_user_make(e, client, name, err);
         if (rc == 0)
             rc = remember(e, name, err);
     }
@@ -184,18 +184,25 @@ int mg_drop(struct kt_engine *engine, const char *name, struct kt_error *err) {
     struct mg_engine *e = (struct mg_engine *)engine;
     bson_t drop = BSON_INITIALIZER;
     bool there = false;
-    mongoc_client_t *client = mg_get(e, err);
+    mongoc_client_t *client = mg_get(e, NULL, err);
     if (client == NULL) {
         bson_destroy(&drop);
         return -(int)err->code;
     }
-    int rc = ask(client, name, &there, err);
+    int rc = mg_ask(client, name, &there, err);
     if (rc == 0 && !there)
         rc = kt_fail(err, KT_NOT_FOUND, "no database %s", name);
-    forget(e, name);
+    mg_forget(e, name);
     BSON_APPEND_INT32(&drop, "dropDatabase", 1);
     if (rc == 0)
         rc = mg_command(e, client, name, &drop, 0, err);
+    /* Behind it, because as long as there is a database, whoever comes to it makes its user anew;
+     * and also where there is none any more, because a drop may have been cut off here. */
+    if (e->users != NULL && (rc == 0 || rc == -KT_NOT_FOUND)) {
+        struct kt_error why;
+        if (mg_users_drop(e, client, name, &why) != 0)
+            rc = kt_fail(err, why.code, "%s", why.message);
+    }
     bson_destroy(&drop);
     mg_put(e, client);
     return rc;
@@ -209,7 +216,7 @@ int mg_list(struct kt_engine *engine, struct kt_buf *names, struct kt_error *err
     struct mg_engine *e = (struct mg_engine *)engine;
     bson_t opts = BSON_INITIALIZER;
     bson_error_t error;
-    mongoc_client_t *client = mg_get(e, err);
+    mongoc_client_t *client = mg_get(e, NULL, err);
     if (client == NULL)
         return -(int)err->code;
     BSON_APPEND_BOOL(&opts, "authorizedDatabases", true);
@@ -271,7 +278,7 @@ int mg_check(struct kt_engine *engine, const char *name, struct kt_buf *report, 
     struct mg_engine *e = (struct mg_engine *)engine;
     bson_error_t error;
     int n = 0;
-    mongoc_client_t *client = mg_get(e, err);
+    mongoc_client_t *client = mg_get(e, NULL, err);
     if (client == NULL)
         return -(int)err->code;
     int rc = mg_known(e, client, name, err);
@@ -298,17 +305,18 @@ int mg_check(struct kt_engine *engine, const char *name, struct kt_buf *report, 
 /* ---- housekeeping ---- */
 
 void mg_tidy(struct kt_engine *engine) {
-    (void)engine; /* the driver's monitors keep the connections */
+    /* The driver's monitors keep the connections of the pool. */
+    mg_users_tidy((struct mg_engine *)engine);
 }
 
 void mg_stats(struct kt_engine *engine, struct kt_store_stats *out) {
     struct mg_engine *e = (struct mg_engine *)engine;
     int64_t now = kt_now_ns();
     out->connections = atomic_load(&e->in_use) + (e->watching ? 1 : 0);
-    out->connections_max = e->clients;
+    out->connections_max = e->clients + (e->users != NULL ? MG_PROJECT_CLIENTS : 0);
     pthread_mutex_lock(&e->lock);
     for (int i = 0; i < MG_DBS; i++)
         for (struct mg_db *db = e->dbs[i]; db != NULL; db = db->next)
-            out->open_databases += now - db->used_ns < OPEN_NS;
+            out->open_databases += now - db->used_ns < MG_IDLE_NS;
     pthread_mutex_unlock(&e->lock);
 }

@@ -303,17 +303,10 @@ static int distinct(mongoc_client_t *client, const char *db, struct kt_read *r,
     return rc;
 }
 
-int mg_read(struct kt_engine *engine, const char *db, struct kt_read *r, struct kt_error *err) {
-    struct mg_engine *e = (struct mg_engine *)engine;
-    struct kt_error own;
-    if (err == NULL)
-        err = &own;
-    int rc = kt_limit_check(&r->limits, err);
-    mongoc_client_t *client = rc == 0 ? mg_get(e, err) : NULL;
-    if (client == NULL)
-        return -(int)err->code;
+static int read_once(struct mg_engine *e, mongoc_client_t *client, const char *db,
+                     struct kt_read *r, struct kt_error *err) {
     bool array = r->kind == KT_FIND && r->json && !r->one;
-    rc = mg_known(e, client, db, err);
+    int rc = mg_known(e, client, db, err);
     if (array)
         kt_buf_addc(&r->out, '[');
     if (rc == 0)
@@ -325,6 +318,25 @@ int mg_read(struct kt_engine *engine, const char *db, struct kt_read *r, struct 
         kt_buf_addc(&r->out, ']');
     if (rc == 0 && r->out.failed)
         rc = kt_fail(err, KT_NO_MEMORY, "no memory for the answer");
-    mg_put(e, client);
     return rc;
+}
+
+int mg_read(struct kt_engine *engine, const char *db, struct kt_read *r, struct kt_error *err) {
+    struct mg_engine *e = (struct mg_engine *)engine;
+    struct kt_error own;
+    if (err == NULL)
+        err = &own;
+    int rc = kt_limit_check(&r->limits, err);
+    mongoc_client_t *client = rc == 0 ? mg_get(e, db, err) : NULL;
+    if (client == NULL)
+        return -(int)err->code;
+    while ((rc = read_once(e, client, db, r, err)) != 0 && mg_renew(e, &client, err)) {
+        kt_buf_clear(&r->out);
+        r->count = 0;
+        if (r->last != NULL)
+            bson_destroy(r->last);
+        r->last = NULL;
+    }
+    mg_put(e, client);
+    return rc == 0 ? 0 : -(int)err->code;
 }

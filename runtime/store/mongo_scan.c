@@ -82,6 +82,14 @@ static struct coll *read_colls(mongoc_client_t *client, const char *db, int *n,
     return all;
 }
 
+static void free_colls(struct coll *colls, int n) {
+    for (int i = 0; i < n; i++) {
+        free(colls[i].name);
+        bson_destroy(&colls[i].indexes);
+    }
+    free(colls);
+}
+
 static int scan_coll(mongoc_client_t *client, const char *db, const struct coll *c,
                      const bson_t *opts, const struct kt_scan *sink, void *ud,
                      const struct kt_limit *limit, struct kt_error *err) {
@@ -136,15 +144,22 @@ int mg_scan(struct kt_engine *engine, const char *db, const struct kt_scan *sink
     struct mg_engine *e = (struct mg_engine *)engine;
     bson_t opts = BSON_INITIALIZER;
     int n = 0;
-    mongoc_client_t *client = mg_get(e, err);
+    mongoc_client_t *client = mg_get(e, db, err);
     if (client == NULL)
         return -(int)err->code;
-    int rc = mg_known(e, client, db, err);
-    struct coll *colls = rc == 0 ? read_colls(client, db, &n, err) : NULL;
-    if (n < 0) {
-        n = -n - 1;
+    struct coll *colls = NULL;
+    int rc;
+    do {
+        free_colls(colls, n);
+        n = 0;
+        colls = (rc = mg_known(e, client, db, err)) == 0 ? read_colls(client, db, &n, err) : NULL;
+        if (n < 0) {
+            n = -n - 1;
+            rc = -(int)err->code;
+        }
+    } while (rc != 0 && mg_renew(e, &client, err));
+    if (rc != 0)
         rc = -(int)err->code;
-    }
     mongoc_client_session_t *session = rc == 0 ? begin(e, client, &opts, err) : NULL;
     if (rc == 0 && session == NULL)
         rc = -(int)err->code;
@@ -152,11 +167,7 @@ int mg_scan(struct kt_engine *engine, const char *db, const struct kt_scan *sink
         rc = scan_coll(client, db, &colls[i], &opts, sink, ud, limit, err);
     if (session != NULL)
         mongoc_client_session_destroy(session); /* ends a transaction that only read */
-    for (int i = 0; i < n; i++) {
-        free(colls[i].name);
-        bson_destroy(&colls[i].indexes);
-    }
-    free(colls);
+    free_colls(colls, n);
     bson_destroy(&opts);
     mg_put(e, client);
     return rc;

@@ -53,7 +53,7 @@ static void *watch(void *arg) {
     BSON_APPEND_INT64(&opts, "maxAwaitTimeMS", AWAIT_MS);
     while (!atomic_load(&e->closing)) {
         struct kt_error err;
-        mongoc_client_t *client = mg_get(e, &err);
+        mongoc_client_t *client = mg_get(e, NULL, &err);
         if (client != NULL) {
             mongoc_database_t *db = mongoc_client_get_database(client, e->main_db);
             mongoc_change_stream_t *stream = mongoc_database_watch(db, stages, &opts);

@@ -308,33 +308,40 @@ static bool upserts(const struct kt_commit *commit, const struct mg_fault *fault
     return fault->ref.commit == commit && commit->writes[fault->ref.write].upsert;
 }
 
-/* One commit by itself. */
-static void run_alone(struct mg_engine *e, mongoc_client_t *client, const char *db,
-                      struct kt_commit *commit) {
-    struct kt_error err;
-    struct mg_fault fault = {0};
+static int try_alone(struct mg_engine *e, mongoc_client_t *client, const char *db,
+                     struct kt_commit *commit, struct mg_fault *fault, struct kt_error *err) {
     int rc = 0;
-    kt_commit_clear(commit);
     for (int attempt = 0; attempt < 2; attempt++) {
-        memset(&fault, 0, sizeof fault);
+        memset(fault, 0, sizeof *fault);
+        kt_commit_clear(commit);
         if (!is_plain(commit))
-            rc = run_txn(e, client, db, &commit, 1, ALONE, &fault, &err);
+            rc = run_txn(e, client, db, &commit, 1, ALONE, fault, err);
         else if (kt_fault("store.write"))
-            rc = kt_fail(&err, KT_STORAGE_FULL, "fault: store.write");
+            rc = kt_fail(err, KT_STORAGE_FULL, "fault: store.write");
         else
-            rc = must_have_matched(commit, 0, mg_write_alone(e, client, db, commit, &fault, &err),
-                                   &fault, &err);
-        if (rc == -KT_CONFLICT && fault.uncounted) {
+            rc = must_have_matched(commit, 0, mg_write_alone(e, client, db, commit, fault, err),
+                                   fault, err);
+        if (rc == -KT_CONFLICT && fault->uncounted) {
             kt_commit_clear(commit);
-            rc = run_txn(e, client, db, &commit, 1, EXACT, &fault, &err);
+            rc = run_txn(e, client, db, &commit, 1, EXACT, fault, err);
         }
         /* Two that made the same document at once: the other one has made it now. */
-        if (rc != -KT_ALREADY_EXISTS || !upserts(commit, &fault))
+        if (rc != -KT_ALREADY_EXISTS || !upserts(commit, fault))
             break;
-        kt_commit_clear(commit);
     }
+    return rc;
+}
+
+/* One commit by itself. */
+static void run_alone(struct mg_engine *e, mongoc_client_t **client, const char *db,
+                      struct kt_commit *commit) {
+    struct kt_error err;
+    struct mg_fault fault;
+    int rc;
+    while ((rc = try_alone(e, *client, db, commit, &fault, &err)) != 0 && mg_renew(e, client, &err))
+        ;
     if (rc != 0)
-        failed(commit, rc, &err, &fault);
+        failed(commit, no_code(&err), &err, &fault);
 }
 
 /* Schema comes in commits of its own, outside of transactions. */
@@ -343,17 +350,19 @@ static bool is_schema(const struct kt_commit *commit) {
            commit->writes[0].kind == KT_ENSURE_COLLECTION;
 }
 
-static void run_schema(struct mg_engine *e, mongoc_client_t *client, const char *db,
+static void run_schema(struct mg_engine *e, mongoc_client_t **client, const char *db,
                        struct kt_commit *commit) {
     struct kt_error err;
     struct mg_fault fault = {0};
     int rc = 0;
     for (int i = 0; rc == 0 && i < commit->count; i++) {
         fault.ref = (struct mg_ref){commit, i};
-        rc = mg_ensure(e, client, db, &commit->writes[i], &fault.number, &err);
+        do
+            rc = mg_ensure(e, *client, db, &commit->writes[i], &fault.number, &err);
+        while (rc != 0 && mg_renew(e, client, &err));
     }
     if (rc != 0)
-        failed(commit, rc, &err, &fault);
+        failed(commit, no_code(&err), &err, &fault);
 }
 
 static size_t size_of(const struct kt_commit *commit) {
@@ -373,8 +382,10 @@ int mg_write(struct kt_engine *engine, const char *db, struct kt_commit *(*next)
     size_t bytes = 0;
     if ((commit = next(ud)) == NULL)
         return 0;
-    mongoc_client_t *client = mg_get(e, &err);
+    mongoc_client_t *client = mg_get(e, db, &err);
     int rc = client != NULL ? mg_known(e, client, db, &err) : no_code(&err);
+    if (client != NULL && rc != 0 && mg_renew(e, &client, &err))
+        rc = mg_known(e, client, db, &err);
     do { /* all that wait by now */
         int one = rc;
         taken++;
@@ -385,14 +396,14 @@ int mg_write(struct kt_engine *engine, const char *db, struct kt_commit *(*next)
             commit->rc = one;
             commit->error = err;
         } else if (is_schema(commit))
-            run_schema(e, client, db, commit);
+            run_schema(e, &client, db, commit);
         else {
             ready[n++] = commit;
             bytes += size_of(commit);
         }
     } while (taken < MG_BATCH && bytes < BATCH_BYTES && (commit = next(ud)) != NULL);
     if (n == 1)
-        run_alone(e, client, db, ready[0]);
+        run_alone(e, &client, db, ready[0]);
     else if (n > 1) {
         rc = run_txn(e, client, db, ready, n, SHARED, &fault, &err);
         for (int i = 0; rc != 0 && i < n; i++)
@@ -400,7 +411,7 @@ int mg_write(struct kt_engine *engine, const char *db, struct kt_commit *(*next)
             if (rc == -KT_OUTCOME_UNKNOWN)
                 failed(ready[i], rc, &err, NULL);
             else
-                run_alone(e, client, db, ready[i]);
+                run_alone(e, &client, db, ready[i]);
     }
     if (client != NULL) {
         mg_touch(e, db);

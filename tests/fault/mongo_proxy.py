@@ -9,9 +9,11 @@ It runs in a thread of its own. A fault waits for a command and is used `times` 
     proxy.add("hang", "update")               no answer ever; the connection stays open
     proxy.add("reply", "update", document={}) this answer instead of the server's, which never sees the command
     proxy.add("replace", "update", document={}) this answer instead of the server's, which did what was asked
+    proxy.add("change", "find", document={"$db": "x"}) the server sees the command with these fields instead
 
 `proxy.hello` changes what the server says of itself in hello and isMaster; `proxy.refuse` closes every new
-connection; cut_all() ends those that are open. `proxy.seen` counts commands by name, `proxy.commands` keeps them.
+connection; cut_all() ends those that are open. `proxy.seen` counts commands by name, `proxy.commands` keeps them;
+`proxy.most_open` is how many connections there were at a time.
 Behind it only directConnection=true stays here: else the driver goes to the address that hello names.
 """
 import asyncio
@@ -52,6 +54,12 @@ def document_of(message):
     return body, code
 
 
+def changed(request, body, fields):
+    """The bytes of the command with other values of these fields; OP_MSG."""
+    body = b"\0\0\0\0\0" + bson.encode({**body, **fields})
+    return HEADER.pack(16 + len(body), HEADER.unpack_from(request)[1], 0, OP_MSG) + body
+
+
 def answer(request, document):
     """The bytes of an answer to the request."""
     _, number, _, code = HEADER.unpack_from(request)
@@ -80,6 +88,7 @@ class Proxy:
         self.target, self.port = (host, port), None
         self.faults, self.hello, self.refuse = [], {}, False
         self.seen, self.commands = collections.Counter(), []
+        self.open = self.most_open = 0  # connections of clients
         self.writers, self.monitors = set(), set()  # connections; those whose hello waits for a change
         self.changing = 0
         self.lock, self.ready, self.loop = threading.Lock(), threading.Event(), asyncio.new_event_loop()
@@ -141,6 +150,8 @@ class Proxy:
 
     async def client(self, reader, writer):
         self.writers.add(writer)
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
         upstream = None
         try:
             if not self.refuse:
@@ -151,6 +162,7 @@ class Proxy:
         except (OSError, EOFError, asyncio.IncompleteReadError):
             pass
         finally:
+            self.open -= 1
             for stream in (writer, upstream[1] if upstream else None):
                 if stream is not None:
                     self.writers.discard(stream)
@@ -192,7 +204,7 @@ class Proxy:
                 for monitor in list(self.monitors):
                     monitor.close()
             return True
-        up_writer.write(request)
+        up_writer.write(changed(request, body, fault.document) if kind == "change" else request)
         while True:
             reply = await self.message(up_reader)
             if kind == "delay":

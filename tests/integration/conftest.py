@@ -292,9 +292,9 @@ def make_service(tmp_path):
 
 
 @contextlib.contextmanager
-def serving(tmp, **env):
+def serving(tmp, kind=Service, **env):
     """A started service: stopped at the end, killed where something failed."""
-    made = Service(tmp, **env)
+    made = kind(tmp, **env)
     try:
         yield made.start()
         made.stop()

@@ -24,7 +24,8 @@ SHOWN = {
     "KONTOR_EGRESS_ALLOW": "test_egress_allow",
     "KONTOR_MASTER_KEY": "test_master_key", "KONTOR_MASTER_KEY_OLD": "test_master_key",
     "KONTOR_HOME": "test_home", "MONGODB_URL": "test_mongodb_url", "MASTER_DATABASE_NAME": "test_database_names",
-    "PROJECT_DATABASE_PREFIX": "test_database_names", "ENABLE_MULTI_TENANT": "test_one_tenant",
+    "PROJECT_DATABASE_PREFIX": "test_database_names", "KONTOR_PROJECT_USERS": "test_project_users",
+    "ENABLE_MULTI_TENANT": "test_one_tenant",
     "DEFAULT_PROJECT_ID": "test_one_tenant", "ERP_REPORTS_DIRECTORY": "test_reports_directory",
 }
 
@@ -230,6 +231,14 @@ def test_database_names(make_service):
     service = make_service(MASTER_DATABASE_NAME="chief", PROJECT_DATABASE_PREFIX="p-").start()
     service.erp("acme")
     assert {"chief", "p-acme"} <= databases(service)
+
+
+def test_project_users(make_service):
+    """(What it does on MongoDB: test_mongo_users.)"""
+    service = make_service(KONTOR_PROJECT_USERS=1, MONGODB_URL="").launch()
+    assert service.process.wait(30) == 1
+    assert "KONTOR_PROJECT_USERS is set, but MONGODB_URL is not" in service.text()
+    service.process = None
 
 
 def test_one_tenant(make_service):

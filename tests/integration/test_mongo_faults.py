@@ -2,10 +2,9 @@
 "not written", nothing is made twice or lost, and a command is sent again as often as it may be."""
 import json
 
-import pymongo
 import pytest
+from mongo_guarded import KEY, as_root, guarded, through
 from mongo_proxy import Proxy
-from mongo_server import Server
 
 from store_calls import finish, store_calls
 
@@ -80,13 +79,14 @@ def mentions(body, ident):
 
 @pytest.fixture(scope="module")
 def server():
-    with Server() as made:
+    with guarded() as made:
         yield made
 
 
-@pytest.fixture(scope="module")
-def outcomes(server, tmp_path_factory):
+@pytest.fixture(scope="module", params=["as the URL's user", "as the project's"])
+def outcomes(request, server, tmp_path_factory):
     """All cases in one process of the store: per case what it gave, the document after it, the times it was sent."""
+    users = request.param == "as the project's"
     answers = tmp_path_factory.mktemp("calls") / "answers"
     with Proxy("127.0.0.1", server.port) as proxy:
         watches = []
@@ -96,10 +96,11 @@ def outcomes(server, tmp_path_factory):
             watches.append(when)
             proxy.add(kind, command, times, seconds=1, document=document, when=when)
         calls = [{"op": case[0], "id": f"case-{i}"} for i, case in enumerate(CASES)]
-        finish(store_calls(proxy.url, "faults", calls, answers))
+        finish(store_calls(through(proxy, server), f"faults-{int(users)}", calls, answers, STORE_PROJECT="p", KONTOR_MASTER_KEY=KEY,
+                           KONTOR_PROJECT_USERS=str(int(users))))
         commands = list(proxy.commands)
-    with pymongo.MongoClient(server.url) as client:
-        documents = {d["_id"]: d["n"] for d in client["ktm-faults"].c.find()}
+    with as_root(server) as client:
+        documents = {d["_id"]: d["n"] for d in client[f"kt-faults-{int(users)}-p"].c.find()}
     found = []
     for i, (answer, case) in enumerate(zip(json.loads(answers.read_text()), CASES)):
         watch = watches[i]

@@ -3,7 +3,6 @@ import subprocess
 import time
 import urllib.parse
 
-import pymongo
 import pytest
 from mongo_proxy import Proxy
 from mongo_server import Server, free_port
@@ -23,17 +22,8 @@ def server():
 @pytest.fixture(scope="module")
 def guarded():
     """With access control, and the user kontor."""
-    made = Server()
-    try:
-        made.start()
-        with pymongo.MongoClient(made.url) as client:
-            client.admin.command("createUser", "kontor", pwd=PASSWORD, roles=["root"])
-        made.child.terminate()
-        made.child.wait(30)
-        made.options.append("--auth")
-        yield made.start()
-    finally:
-        made.stop()
+    with Server() as made:
+        yield made.guard(kontor=(PASSWORD, ["root"]))
 
 
 @pytest.fixture(scope="module")
@@ -119,11 +109,10 @@ def test_a_set_with_another_name_behind_one_address(make_service, server):
 
 def test_users(make_service, guarded):
     """SCRAM: the right one is served; a wrong password, an unknown user and none are told apart from no server."""
-    options = "replicaSet=secantus&authSource=admin"
-    text = served(make_service, f"mongodb://kontor:{QUOTED}@{guarded.address}/?{options}")
+    text = served(make_service, guarded.url_of("kontor", PASSWORD))
     assert PASSWORD not in text and QUOTED not in text and PASSWORD.split(":")[0] not in text
-    refused(make_service, f"mongodb://kontor:{QUOTED}x@{guarded.address}/?{options}", "refuses the user kontor")
-    refused(make_service, f"mongodb://stranger:{QUOTED}@{guarded.address}/?{options}", "refuses the user stranger")
+    refused(make_service, guarded.url_of("kontor", PASSWORD + "x"), "refuses the user kontor")
+    refused(make_service, guarded.url_of("stranger", PASSWORD), "refuses the user stranger")
     refused(make_service, f"mongodb://{guarded.address}/?replicaSet=secantus", "user")
 
 

@@ -143,6 +143,23 @@ static void opens_nothing_that_was_changed(void **state) {
     kt_buf_free(&second);
 }
 
+/* HMAC-SHA256 as Python's hmac makes it. */
+static void a_password_comes_from_the_key_and_what_it_is_for(void **state) {
+    (void)state;
+    struct kt_seal_key key;
+    struct kt_error err;
+    char text[65], other[65], long_name[300];
+    assert_true(kt_seal_key_parse(
+        "7777777777777777777777777777777777777777777777777777777777777777", 64, &key));
+    assert_int_equal(kt_seal_password(&key, "project user of a", text, &err), 0);
+    assert_string_equal(text, "a1fa4fd0b66d9aca61a8c55913ecc39b158db8f33cee1702bb6de31ea18c6478");
+    assert_int_equal(kt_seal_password(&key, "project user of b", other, &err), 0);
+    assert_string_not_equal(text, other);
+    memset(long_name, 'x', sizeof long_name);
+    long_name[sizeof long_name - 1] = '\0';
+    assert_int_equal(kt_seal_password(&key, long_name, other, &err), -KT_INTERNAL);
+}
+
 /* --- The keys of a process ----------------------------------------------------------------- */
 
 static char path[100];
@@ -348,6 +365,7 @@ int main(void) {
         cmocka_unit_test(keys_have_two_texts),
         cmocka_unit_test(opens_what_others_have_sealed),
         cmocka_unit_test(opens_nothing_that_was_changed),
+        cmocka_unit_test(a_password_comes_from_the_key_and_what_it_is_for),
         cmocka_unit_test_setup_teardown(the_file_is_made_and_grows, setup, teardown),
         cmocka_unit_test_setup_teardown(one_of_many_processes_makes_it, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_changes_nothing, setup, teardown),
