@@ -46,13 +46,10 @@ def password_of(database, key=KEY):
     return hmac.new(bytes.fromhex(key), b"kontor password 1\nproject user of " + database.encode(), hashlib.sha256).hexdigest()
 
 
-def users_of(server):
-    """{database: [(user, roles)]} of all that are kept outside of admin."""
-    found = {}
+def users_of(server, database):
+    """[(name, [(role, database)])] of those that are kept in the database."""
     with as_root(server) as client:
-        for user in client.admin["system.users"].find({"db": {"$ne": "admin"}}):
-            found.setdefault(user["db"], []).append((user["user"], [(r["role"], r["db"]) for r in user["roles"]]))
-    return found
+        return [(u["user"], [(r["role"], r["db"]) for r in u["roles"]]) for u in client[database].command("usersInfo", 1)["users"]]
 
 
 class Guarded(Service):

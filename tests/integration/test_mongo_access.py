@@ -26,4 +26,4 @@ def service(tmp_path_factory):
 def test_each_project_has_its_user(world):
     prefix = world.service.prefix
     for project in ("mine", "other"):
-        assert users_of(world.service.server)[prefix + project] == [("kontor", [("readWrite", prefix + project)])]
+        assert users_of(world.service.server, prefix + project) == [("kontor", [("readWrite", prefix + project)])]

@@ -2,8 +2,8 @@
 import subprocess
 
 import pytest
+from mongo_guarded import KEY, guarded, through
 from mongo_proxy import Proxy
-from mongo_server import Server
 
 from conftest import KONTOR
 
@@ -11,12 +11,13 @@ from conftest import KONTOR
 READS = {"find", "aggregate", "count", "distinct", "explain"}
 
 
-@pytest.fixture(scope="module")
-def sent(tmp_path_factory):
+@pytest.fixture(scope="module", params=["0", "1"], ids=["one user", "a user for each project"])
+def sent(request, tmp_path_factory):
     """Every command of a service's start, a run, and kontor db check and export."""
     from conftest import serving
-    with Server() as server, Proxy("127.0.0.1", server.port) as proxy:
-        with serving(tmp_path_factory.mktemp("service"), MONGODB_URL=proxy.url) as service:
+    with guarded() as server, Proxy("127.0.0.1", server.port) as proxy:
+        with serving(tmp_path_factory.mktemp("service"), MONGODB_URL=through(proxy, server), KONTOR_PROJECT_USERS=request.param,
+                     KONTOR_MASTER_KEY=KEY) as service:
             assert service.execute(service.erp())["status"] == "completed"
             for args in (("check",), ("export", "acme", str(service.tmp / "out"))):
                 done = subprocess.run([KONTOR, "db", *args], cwd=service.tmp, env=service.env, capture_output=True, text=True, timeout=60)
@@ -42,5 +43,6 @@ def test_writes_wait_for_the_majority(sent):
         name, concern = next(iter(command)), command.get("writeConcern")
         if command.get("autocommit") is False and name not in ("commitTransaction", "abortTransaction"):
             assert concern is None, command
-        elif name in ("insert", "update", "delete", "findAndModify", "commitTransaction", "create", "createIndexes"):
+        elif name in ("insert", "update", "delete", "findAndModify", "commitTransaction", "create", "createIndexes", "createUser") and (
+                name != "createUser" or "pwd" in command):  # without one it is a question
             assert concern and concern["w"] == "majority", command
