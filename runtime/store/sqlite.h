@@ -18,6 +18,8 @@
 #define SQ_BATCH 64      /* commits in one transaction */
 #define SQ_BATCH_NS 2000000
 #define SQ_WAL_MAX (4 << 20)
+#define SQ_LARGE (1u << 20)  /* of documents in a commit that gets more cache, … */
+#define SQ_LARGE_CACHE 16384 /* … as many KiB */
 #define SQ_IDLE_NS 5000000000LL
 
 struct sq_index {
@@ -93,6 +95,8 @@ struct sq_engine {
 struct sq_conn *sq_conn_open(struct sq_file *f, const char *path, bool create,
                              struct kt_error *err);
 void sq_conn_close(struct sq_conn *c);
+/* Room for pages; 0: what a connection has. */
+void sq_cache(struct sq_conn *c, int kib);
 /* The prepared statement, reset and unbound, or NULL. It stays the connection's: sq_done it. */
 sqlite3_stmt *sq_prepare(struct sq_conn *c, const char *sql, struct kt_error *err);
 void sq_done(sqlite3_stmt *s);

@@ -301,6 +301,16 @@ bool sq_indexed(const struct sq_coll *coll, const char *path) {
 
 /* ---- open and close ---- */
 
+void sq_cache(struct sq_conn *c, int kib) {
+    const char *main_db = c->file->engine->config.main_db;
+    struct kt_error ignored; /* what is left is slower, not wrong */
+    char sql[60];
+    if (kib == 0)
+        kib = main_db != NULL && strcmp(c->file->name, main_db) == 0 ? 8192 : 512;
+    snprintf(sql, sizeof sql, "PRAGMA cache_size=-%d", kib);
+    sq_exec(c, sql, &ignored);
+}
+
 static int settle(struct sq_conn *c, bool create, struct kt_error *err) {
     const struct kt_store_config *config = &c->file->engine->config;
     char sql[400];
@@ -317,15 +327,14 @@ static int settle(struct sq_conn *c, bool create, struct kt_error *err) {
     if (create &&
         (rc = sq_exec(c, "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL", err)) != 0)
         return rc;
-    snprintf(
-        sql, sizeof sql,
-        "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
-        "PRAGMA mmap_size=0; PRAGMA cache_size=%d; PRAGMA journal_mode=%s; PRAGMA synchronous=%s;"
-        "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=67108864",
-        config->main_db != NULL && strcmp(c->file->name, config->main_db) == 0 ? -8192 : -512,
-        config->journal_delete ? "DELETE" : "WAL", config->sync_normal ? "NORMAL" : "FULL");
+    snprintf(sql, sizeof sql,
+             "PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
+             "PRAGMA mmap_size=0; PRAGMA journal_mode=%s; PRAGMA synchronous=%s;"
+             "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=67108864",
+             config->journal_delete ? "DELETE" : "WAL", config->sync_normal ? "NORMAL" : "FULL");
     if ((rc = sq_exec(c, sql, err)) != 0)
         return rc;
+    sq_cache(c, 0);
     sqlite3_wal_hook(c->db, committed, c);
     return 0;
 }

@@ -312,7 +312,8 @@ void sq_checkpoint(struct sq_file *f, bool idle) {
         f->wal_retry = 0;
         return;
     }
-    f->wal_retry = size + f->engine->config.wal_max / 4;
+    /* Later and later: an export reads for minutes, and each try is a pause for whoever writes. */
+    f->wal_retry = size + size / 4;
     if ((rc & 0xFF) != SQLITE_BUSY) {
         struct kt_error err;
         sq_fail(f->writer, rc, &err);

@@ -177,8 +177,8 @@ static int insert(struct sq_conn *c, struct kt_commit *commit, struct kt_write *
         if (len > w->docs.len - at ||
             !bson_init_static(&doc, (const uint8_t *)w->docs.data + at, len))
             return kt_fail(err, KT_INVALID_ARGUMENT, "not a BSON document");
-        bson_t *whole = with_id(&doc);
-        int rc = insert_doc(c, commit, w->coll, whole, err);
+        bson_t *whole = bson_has_field(&doc, "_id") ? NULL : with_id(&doc);
+        int rc = insert_doc(c, commit, w->coll, whole != NULL ? whole : &doc, err);
         bson_destroy(whole);
         if (rc != 0)
             return rc;
@@ -480,13 +480,22 @@ static void run_alone(struct sq_conn *c, struct kt_commit *commit) {
         set_all(&commit, 1, rc, &err);
 }
 
+/* A cache smaller than a commit writes the same pages to the log again and again, and reads them
+ * back from there. */
+static bool is_large(const struct kt_commit *commit) {
+    size_t bytes = 0;
+    for (int i = 0; i < commit->count; i++)
+        bytes += commit->writes[i].docs.len;
+    return bytes > SQ_LARGE || commit->writes[0].kind == KT_ENSURE_INDEX;
+}
+
 int sq_write(struct kt_engine *engine, const char *db, struct kt_commit *(*next)(void *),
              void *ud) {
     struct sq_engine *e = (struct sq_engine *)engine;
     struct kt_commit *batch[SQ_BATCH];
     struct kt_error err;
     int n = 0, rc = 0;
-    bool whole = true;
+    bool whole = true, large;
     int64_t start = 0;
     if ((batch[0] = next(ud)) == NULL)
         return 0;
@@ -499,6 +508,8 @@ int sq_write(struct kt_engine *engine, const char *db, struct kt_commit *(*next)
             sq_file_release(f);
         return n;
     }
+    if ((large = is_large(batch[0])))
+        sq_cache(c, SQ_LARGE_CACHE);
     if ((rc = sq_exec(c, "BEGIN IMMEDIATE", &err)) != 0) {
         set_all(batch, n, rc, &err);
         goto out;
@@ -528,6 +539,8 @@ int sq_write(struct kt_engine *engine, const char *db, struct kt_commit *(*next)
     if (!f->broken)
         sq_checkpoint(f, false);
 out:
+    if (large)
+        sq_cache(c, 0);
     sq_writer_unlock(f);
     sq_file_release(f);
     return n;
