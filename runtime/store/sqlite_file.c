@@ -293,8 +293,10 @@ void sq_writer_unlock(struct sq_file *f) {
     pthread_mutex_unlock(&f->write_lock);
 }
 
-/* TRUNCATE under the flock: SQLite before 3.44.6 and 3.51.3 can corrupt a WAL when a checkpoint
- * runs beside a writer that resets it, and nothing but this lock keeps the two apart. */
+/* Under the flock, and holding SQLite's write lock as well, which RESTART and TRUNCATE do: before
+ * 3.44.6 and 3.51.3 it can corrupt a WAL when a checkpoint runs beside a writer that resets it.
+ * While writing goes on the log is begun anew and keeps its pages; giving them back each time is a
+ * tenth of a large write. */
 void sq_checkpoint(struct sq_file *f, bool idle) {
     int log = 0, done = 0;
     int64_t size = f->wal_bytes;
@@ -304,11 +306,11 @@ void sq_checkpoint(struct sq_file *f, bool idle) {
         return;
     /* Readers hold it up; a large WAL is worth a wait, a small one is not. */
     sqlite3_busy_timeout(f->writer->db, size > 16 * SQ_WAL_MAX ? 500 : 10);
-    int rc =
-        sqlite3_wal_checkpoint_v2(f->writer->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, &log, &done);
+    int mode = idle ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_RESTART;
+    int rc = sqlite3_wal_checkpoint_v2(f->writer->db, NULL, mode, &log, &done);
     sqlite3_busy_timeout(f->writer->db, 5000);
     if (rc == SQLITE_OK) {
-        f->wal_bytes = 0;
+        f->wal_bytes = idle ? 0 : 1; /* the file is still there: to be emptied when it is idle */
         f->wal_retry = 0;
         return;
     }
