@@ -17,8 +17,8 @@ def micros(value):
     return f"{value:.0f} µs"
 
 
-def lines(name, ours, peer, goal, rounds, note=None, seconds=3.0):
-    a, b = compare([ours, peer], seconds, rounds)
+def lines(name, ours, peer, goal, rounds, note=None, seconds=3.0, first=500):
+    a, b = compare([ours, peer], seconds, rounds, first)
     per_second = f"{machine.median(ours.rates):,.0f}/s against {machine.median(peer.rates):,.0f}/s"
     spread = f"{min(y / x for x, y in zip(ours.micros, peer.micros)):.2f} to {max(y / x for x, y in zip(ours.micros, peer.micros)):.2f}"
     return row(name, micros(a), peer.name, micros(b), b / a, goal, "; ".join(filter(None, [per_second, f"rounds {spread}", note])))
@@ -32,32 +32,32 @@ def bodies(folder, instance):
     return paths
 
 
+NAMES = ("GET instance", "POST instance", "POST execution, accept to end")
+
+
+def pairs(kontor, peer):
+    """[(name, Kontor's side, the peer's)] of the three loads. Both have just started."""
+    kontor.setup()
+    instance = kontor.call("POST", f"{BASE}/agent-instances", INSTANCE)["instance_id"]
+    mine = bodies(kontor.folder, kontor.agent("plain", PLAIN))
+    theirs = peer.call("POST", f"{BASE}/agent-instances", INSTANCE)["instance_id"]
+    others = bodies(peer.folder, peer.call("POST", f"{BASE}/agent-instances", {**INSTANCE, "agent_id": "plain"})["instance_id"])
+
+    def pair(path, their_path, kind=None):
+        return (Side("Kontor", kontor.url(path), [kontor.process.pid], kind and mine[kind]),
+                Side(peer.name, peer.url(their_path), peer.pids, kind and others[kind]))
+    return [(NAMES[0], *pair(f"{BASE}/agent-instances/{instance}", f"{BASE}/agent-instances/{theirs}")),
+            (NAMES[1], *pair(f"{BASE}/agent-instances", f"{BASE}/agent-instances", "instance")),
+            (NAMES[2], *pair(f"{BASE}/executions", f"{BASE}/executions", "execution"))]
+
+
 def documents(options):
     """GET instance, POST instance, POST execution."""
-    names = ("GET instance", "POST instance", "POST execution, accept to end")
-    found = []
-    with Kontor() as kontor:
-        kontor.setup()
-        instance = kontor.call("POST", f"{BASE}/agent-instances", INSTANCE)["instance_id"]
-        plain = kontor.agent("plain", PLAIN)
-        try:
-            with FastApi() as peer:
-                theirs = peer.call("POST", f"{BASE}/agent-instances", INSTANCE)["instance_id"]
-                their_plain = peer.call("POST", f"{BASE}/agent-instances", {**INSTANCE, "agent_id": "plain"})["instance_id"]
-                mine, others = bodies(kontor.folder, plain), bodies(peer.folder, their_plain)
-                ours = [kontor.process.pid]
-
-                def pair(path, their_path, kind=None):
-                    return (Side("Kontor", kontor.url(path), ours, kind and mine[kind]),
-                            Side(peer.name, peer.url(their_path), peer.pids, kind and others[kind]))
-                goal = {"GET instance": pair(f"{BASE}/agent-instances/{instance}", f"{BASE}/agent-instances/{theirs}"),
-                        "POST instance": pair(f"{BASE}/agent-instances", f"{BASE}/agent-instances", "instance"),
-                        "POST execution, accept to end": pair(f"{BASE}/executions", f"{BASE}/executions", "execution")}
-                for name, (a, b) in goal.items():
-                    found.append(lines(name, a, b, 6, options.rounds))
-        except machine.Missing as why:
-            found += [missing(name, FastApi.name, why) for name in names]
-    return found
+    try:
+        with Kontor() as kontor, FastApi() as peer:
+            return [lines(name, a, b, 6, options.rounds) for name, a, b in pairs(kontor, peer)]
+    except machine.Missing as why:
+        return [missing(name, FastApi.name, why) for name in NAMES]
 
 
 def hello(options):

@@ -32,12 +32,20 @@ def table(rows):
     return "\n".join(out)
 
 
+def section(name, title, rows, made):
+    """What a part found, up to its line `make bench T=NAME`."""
+    return f"## {title}\n\n{table(rows)}\n\n`make bench T={name}`, {made}\n"
+
+
+def sections(page):
+    """{name: section} of a page that was written before: what is not measured again stays in it."""
+    return {found[2]: found[1] for found in re.finditer(r"^(## (?:(?!^## ).)*?^`make bench T=(\w+)`[^\n]*\n)", page, re.M | re.S)}
+
+
 def text(parts):
+    """The page, of {name: section}; notes are always those of today."""
     out = [(HERE / "page_head.md").read_text().format(machine=machine_text())]
     for name, part in parts.items():
-        out.append(f"## {part['title']}\n\n{table(part['rows'])}\n\n`make bench T={name}`, {part['at']}, commit {part['commit']}, "
-                   f"{part['seconds']} s, load of the machine before {part['load']}.\n")
         notes = HERE / f"notes/{name}.md"
-        if notes.exists():
-            out.append(notes.read_text())
+        out += [part, notes.read_text()] if notes.exists() else [part]
     return "\n".join(out)

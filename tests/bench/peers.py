@@ -46,7 +46,10 @@ class Peer:
         with open(self.folder / f"log{len(self.processes)}", "wb") as log:
             process = machine.launch(argv, self.cpu, cwd=self.folder, stdout=log, stderr=log, **kw)
         self.processes.append(process)
-        machine.wait_port(port or self.port, process)
+        try:
+            machine.wait_port(port or self.port, process)
+        except machine.Missing as why:
+            raise machine.Missing(f"{why}: {Path(log.name).read_text('utf-8', 'replace')[-300:]}") from None
 
     def call(self, method, path, body=None, port=None):
         connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=60)
@@ -61,19 +64,26 @@ class Peer:
 
 class FastApi(Peer):
     """tests/bench/peers/fastapi_app.py on uvicorn with uvloop and httptools, one process."""
-    name = "FastAPI + SQLite"
+    name, app = "FastAPI + SQLite", "fastapi_app"
 
     def __init__(self, step_url="http://127.0.0.1:9/"):
         super().__init__()
-        self.step_url = step_url
+        self.env = {"DB_FILE": str(self.folder / "app.db"), "STEP_URL": step_url}
 
     def start(self):
-        self.run([INSTALLED / "venv/bin/python", "-m", "uvicorn", "fastapi_app:app", "--app-dir", HERE / "peers",
+        self.run([INSTALLED / "venv/bin/python", "-m", "uvicorn", f"{self.app}:app", "--app-dir", HERE / "peers",
                   "--host", "127.0.0.1", "--port", self.port, "--loop", "uvloop", "--http", "httptools", "--no-access-log",
-                  "--log-level", "warning"],
-                 env={**os.environ, "DB_FILE": str(self.folder / "app.db"), "STEP_URL": self.step_url,
-                      "PYTHONDONTWRITEBYTECODE": "1"})
+                  "--log-level", "warning"], env={**os.environ, **self.env, "PYTHONDONTWRITEBYTECODE": "1"})
         self.call("PUT", "/seed")
+
+
+class FastApiMotor(FastApi):
+    """tests/bench/peers/fastapi_motor.py, the same on a MongoDB server."""
+    name, app = "FastAPI + motor", "fastapi_motor"
+
+    def __init__(self, mongodb_url):
+        super().__init__()
+        self.env = {"MONGODB_URL": mongodb_url, "DATABASE": "reference"}
 
 
 NGINX = """
