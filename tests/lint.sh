@@ -31,16 +31,17 @@ for layer in core net store proc table; do
   grep -lE 'lua_State|#include <(lua|lauxlib)' runtime/$layer/*.[ch] /dev/null 2>/dev/null
 done | check "C objects know nothing of Lua"
 
-# Lua: console, routes -> engine -> door -> domain, scripts -> erp, template, http -> lib; each uses itself and what is right
+# Lua: console, routes -> units -> engine -> door -> domain, scripts -> erp, template, http -> lib; each uses itself and what is right
 # of it. (app.lua and cli/ are the mains; kt/ and meta/ belong to the runtime.)
 lua_layer() { # layer, then those it may require
   local name=$1; shift
   local allowed="$name"; for l in "$@"; do allowed="$allowed|$l"; done
-  grep -nE "require[ (]*\"(console|routes|engine|door|domain|scripts|erp|template|http|lib|cli|app)[.\"]" lua/"$name" -r |
+  grep -nE "require[ (]*\"(console|routes|units|engine|door|domain|scripts|erp|template|http|lib|cli|app)[.\"]" lua/"$name" -r |
     grep -vE "require[ (]*\"($allowed)[.\"]" | check "lua/$name requires only ${*:-itself}"
 }
-lua_layer console engine door domain scripts erp template http lib
-lua_layer routes engine door domain scripts erp template http lib
+lua_layer console units engine door domain scripts erp template http lib
+lua_layer routes units engine door domain scripts erp template http lib
+lua_layer units engine door domain scripts erp template http lib
 lua_layer engine door domain scripts erp template http lib
 lua_layer door domain scripts erp template http lib
 lua_layer domain scripts erp template http lib

@@ -1,210 +1,69 @@
---- kontor db: databases as a whole. Both commands read only; the service may run meanwhile.
----
---- export PROJECT DIR: a project as files, see domain/unit_files.lua.
---- check [NAME]: are the databases whole? Of every database (or the one named): the file itself, every index against a scan, every document.
---- Of a project's, what the engine promises: the events of an execution are numbered without a gap (unless it says that
---- they are deleted), an execution that has ended has its result, and what is stored is what the account says.
+--- kontor db: databases as a whole, and projects as units. The service may run meanwhile: what works at a project
+--- is a job in its store, which other processes see.
 local config = require "kt.config"
 local file = require "kt.file"
 local options = require "lib.options"
 local store = require "kt.store"
+local types = require "http.types"
 
-local check_line = {
-  usage = "kontor db check [NAME]",
-  arguments = { { "NAME", "a database, as listed without it (default: all)", optional = true } },
-  options = {},
-  after = "Exit code 0 when all is well, 1 when something is broken or cannot be read.",
+local id = { "PROJECT", "id of a project" }
+local without_secrets = { "without-secrets", nil, "leave out secrets whose key is not here, instead of refusing" }
+
+local verbs = {
+  { "check", {
+    usage = "kontor db check [NAME]",
+    arguments = { { "NAME", "a database, as listed without it (default: all)", optional = true } },
+    options = {},
+    after = "Exit code 0 when all is well, 1 when something is broken or cannot be read.",
+  } },
+  { "backup", {
+    usage = "kontor db backup PROJECT", arguments = { id }, options = {},
+    after = "An export that is kept in KONTOR_BACKUP_DIR. The project works meanwhile, and nothing waits for it.",
+  } },
+  { "backups", { usage = "kontor db backups PROJECT", arguments = { id }, options = {} } },
+  { "restore", {
+    usage = "kontor db restore PROJECT BACKUP", arguments = { id, { "BACKUP", "id of one of its backups" } }, options = {},
+    after = "Puts the project's data back to the backup: what came later is lost. The project is out of use meanwhile, its\n"
+      .. "runs are ended. Its document (name, settings, quotas) stays as it is.",
+  } },
+  { "clone", {
+    usage = "kontor db clone PROJECT NEW [--name TEXT]", arguments = { id, { "NEW", "id of the clone" } },
+    options = { { "name", "TEXT", "name of the clone", default = "that of the project" }, without_secrets },
+  } },
+  { "export", {
+    usage = "kontor db export PROJECT DIR",
+    arguments = { id, { "DIR", "folder for it; made, so it must not be there" } }, options = {},
+    after = "All of the project as it is at one point of time, in the layout of mongodump, with a manifest; verified by\n"
+      .. "checksum and count. The service may run, and nothing waits for it.",
+  } },
+  { "import", {
+    usage = "kontor db import PROJECT DIR", arguments = { { "PROJECT", "id of the new project" }, { "DIR", "an export, or a backup" } },
+    options = { without_secrets },
+    after = "A new project out of what export wrote, from this store or another one. Runs that had not ended are ended.",
+  } },
+  { "erase", {
+    usage = "kontor db erase PROJECT --confirm PROJECT", arguments = { id },
+    options = { { "confirm", "PROJECT", "its id once more", required = true } },
+    after = "The project with all its data, files and backups. There is no way back.",
+  } },
 }
-local export_line = {
-  usage = "kontor db export PROJECT DIR",
-  arguments = { { "PROJECT", "id of a project" }, { "DIR", "folder for it; made, so it must not be there" } },
-  options = {},
-  after = "All of the project as it is at one point of time, in the layout of mongodump, with a manifest; verified by\n"
-    .. "checksum and count. The service may run, and nothing waits for it.",
-}
-local PAGE = 500
-local ENDED = { "completed", "failed", "cancelled", "timed_out" }
-
--- Every document of a query, in the order of `_id`.
-local function each(db, coll, filter, fields, visit)
-  local after
-  while true do
-    local list, err = db:find(coll, filter, { sort = { { "_id", 1 } }, limit = PAGE, after = after, projection = fields })
-    if not list then return nil, err end
-    for _, doc in ipairs(list) do visit(doc) end
-    if #list < PAGE then return true end
-    after = { list[#list]._id }
-  end
-end
-
--- A chunk's `_id` is "<execution>:<first seq, ten digits>": chunks of one run come in order. Where some are missing, the
--- execution must say that its events are deleted (domain/retention.lua), or be deleted too meanwhile.
-local function events(db, problems)
-  local run, expected
-  local gaps = {}
-  local ok, err = each(db, "kt_p_events", {}, { "n" }, function(chunk)
-    local id, first = tostring(chunk._id):match("^(.*):(%d+)$")
-    if not id or type(chunk.n) ~= "number" then
-      problems[#problems + 1] = "kt_p_events: " .. tostring(chunk._id) .. " is no chunk"
-      return
-    end
-    first = tonumber(first)
-    if id ~= run then
-      run, expected = id, 1
-    end
-    if first ~= expected then
-      gaps[#gaps + 1] = { id = id, text = ("kt_p_events: %s goes on with event %d after %d"):format(id, first, expected - 1) }
-    end
-    expected = first + chunk.n
-  end)
-  if not ok then return nil, err end
-  for _, gap in ipairs(gaps) do
-    local doc
-    doc, err = db:find_one("kt_p_executions", { _id = gap.id }, { projection = { "events_deleted_at" } })
-    local left = doc and not doc.events_deleted_at
-    if not doc and not err then
-      left, err = db:find_one("kt_p_events", { { "_id", "prefix", gap.id .. ":" } }, { projection = { "n" } })
-    end
-    if err then return nil, err end
-    if left then problems[#problems + 1] = gap.text end
-  end
-  return true
-end
-
-local function results(db, problems)
-  local docs, failed = {}, nil
-  local function flush()
-    local ids = {}
-    for i, doc in ipairs(docs) do ids[i] = doc._id .. ":" .. tostring(doc.token) end
-    local found, err = db:find("kt_p_results", { { "_id", "in", ids } }, { projection = { "_id" } })
-    failed = failed or err
-    local there = {}
-    for _, result in ipairs(found or {}) do there[result._id] = true end
-    for i, id in ipairs(ids) do
-      -- Both may have been deleted between the two looks.
-      local still
-      if not failed and not there[id] then
-        still, failed = db:find_one("kt_p_executions", { _id = docs[i]._id }, { projection = { "_id" } })
-      end
-      if still then problems[#problems + 1] = "kt_p_executions: " .. id .. " has ended without a result" end
-    end
-    docs = {}
-  end
-  local ok, err = each(db, "kt_p_executions", { { "status", "in", ENDED } }, { "token" }, function(doc)
-    docs[#docs + 1] = doc
-    if #docs == PAGE then flush() end
-  end)
-  if not ok then return nil, err end
-  if #docs > 0 then flush() end
-  if failed then return nil, failed end
-  return true
-end
-
-local function sum(db, coll, filter, field)
-  local total = 0
-  local ok, err = each(db, coll, filter, { field }, function(doc) total = total + doc[field] end)
-  return ok and total, err
-end
-
--- The account of storage against what there is. Of a service that runs it is read again until nothing
--- has changed it meanwhile.
-local function account(db, problems)
-  for _ = 1, 20 do
-    local before, err = db:find_one("kt_p_counters", { _id = "usage" })
-    if not before then return not err or nil, err end
-    local bytes, reserved, datasets, after
-    bytes, err = sum(db, "kt_p_blobs", { { "bytes", "gte", 0 } }, "bytes")
-    if bytes then reserved, err = sum(db, "kt_p_uploads", {}, "reserved") end
-    if reserved then datasets, err = db:count("kt_p_datasets", { { "status", "ne", "archived" } }) end
-    if datasets then after, err = db:find_one("kt_p_counters", { _id = "usage" }) end
-    if not after then return nil, err end
-    local still = true
-    for name, v in pairs(before) do still = still and after[name] == v end
-    if still then
-      if before.storage_bytes ~= bytes + reserved then
-        problems[#problems + 1] = ("kt_p_counters: storage_bytes is %.0f, there are %.0f in blobs and %.0f in uploads")
-          :format(before.storage_bytes, bytes, reserved)
-      end
-      if before.datasets ~= datasets then
-        problems[#problems + 1] = ("kt_p_counters: datasets is %.0f, there are %.0f"):format(before.datasets, datasets)
-      end
-      return true
-    end
-  end
-  return true -- too much goes on: nothing can be said
-end
-
--- Prints one line, and one more for each problem; true when there is none.
-local function check(name)
-  local report, err = store.check(name)
-  if not report then
-    print(name .. ": cannot be checked: " .. tostring(err.message))
-    return false
-  end
-  local problems = report.problems
-  if #problems == 0 then -- else the rest would only repeat it
-    local db = store.database(name)
-    local ok
-    ok, err = events(db, problems)
-    if ok then ok, err = results(db, problems) end
-    if ok then ok, err = account(db, problems) end
-    if not ok then problems[1] = tostring(err.message) end
-  end
-  local documents = 0
-  for _, n in pairs(report.collections) do documents = documents + n end
-  print(("%s: %s, %d documents"):format(name, #problems == 0 and "ok" or "BROKEN", documents))
-  for _, text in ipairs(problems) do print("  " .. text) end
-  return #problems == 0
-end
-
-local function run(name)
-  local names = { name }
-  if name then
-    local there, err = store.exists(name)
-    if not there then
-      io.stderr:write("kontor db: ", err and err.message or "no database " .. name, "\n")
-      return 1
-    end
-  else
-    local found, err = store.list()
-    if not found then
-      io.stderr:write("kontor db: ", err.message, "\n")
-      return 1
-    end
-    -- A server may hold other programs' databases: ours are known by their names.
-    local master, prefix = config.get("MASTER_DATABASE_NAME"), config.get("PROJECT_DATABASE_PREFIX")
-    for _, one in ipairs(found) do
-      if one == master or one:sub(1, #prefix) == prefix then names[#names + 1] = one end
-    end
-  end
-  local ok = true
-  for _, one in ipairs(names) do ok = check(one) and ok end
-  return ok and 0 or 1
-end
 
 local function tell(...) io.stderr:write("kontor db: ", ...) io.stderr:write("\n") end
 
-local function export(id, dir)
-  local summary, err = require("domain.unit_files").export(id, dir)
-  if not summary then
-    tell(err.message or err.code)
-    return 1
-  end
-  local documents, bytes = 0, 0
-  for _, c in ipairs(summary.collections) do
-    documents, bytes = documents + c.documents, bytes + c.bytes
-  end
-  print(("%s: %d documents in %d collections, %d bytes, as of %s"):format(dir, documents, #summary.collections, bytes,
-    require("http.rfc3339").format(summary.at.ms)))
-  return 0
-end
-
-local function valid(verb, name)
-  if verb == "check" and name and not name:find("^[a-z0-9][a-z0-9_-]*$") then
-    tell("'", name, "' is no name of a database")
+local function valid(verb, values)
+  if verb == "check" then
+    if not values[1] or values[1]:find("^[a-z0-9][a-z0-9_-]*$") then return true end
+    tell("'", values[1], "' is no name of a database")
     return false
-  elseif verb == "export" and not require("http.types").project_id.match(name) then
-    tell("'", name, "' is no id of a project")
+  end
+  for _, text in ipairs { values[1], verb == "clone" and values[2] or nil } do
+    if not types.project_id.match(text) then
+      tell("'", text, "' is no id of a project")
+      return false
+    end
+  end
+  if verb == "restore" and not types.made_id("bak").match(values[2]) then
+    tell("'", values[2], "' is no id of a backup")
     return false
   end
   return true
@@ -213,11 +72,12 @@ end
 ---@param args string[]
 ---@return integer exit code
 return function(args)
-  local verb, values = options.verb("db", args, { { "check", check_line }, { "export", export_line } })
+  local verb, values = options.verb("db", args, verbs)
   if not verb then return values end
-  if not valid(verb, values[1]) then return 2 end
+  if not valid(verb, values) then return 2 end
   local dir = config.get("KONTOR_DATA_DIR")
-  if not file.stat(dir) then
+  -- What reads makes nothing; an import may be the first thing that a new installation sees.
+  if verb ~= "import" and not file.stat(dir) then
     tell("there is no folder ", dir)
     return 1
   end
@@ -226,7 +86,10 @@ return function(args)
     tell(err.message)
     return 1
   end
-  local passed, code = pcall(verb == "check" and run or export, values[1], values[2])
+  local passed, code = pcall(function()
+    if verb == "check" then return require("cli.db.check")(values[1]) end
+    return require("cli.db.unit")(verb, values)
+  end)
   store.close()
   if not passed then error(code, 0) end
   return code

@@ -5,7 +5,7 @@ local crypto = require "kt.crypto"
 
 local M = {}
 
----@param prefix "inst"|"ds"|"aud"|"key"|"appr"
+---@param prefix "inst"|"ds"|"aud"|"key"|"appr"|"job"|"bak"
 ---@return string
 function M.new(prefix) return prefix .. "_" .. crypto.uuid7() end
 

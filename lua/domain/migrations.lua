@@ -83,13 +83,13 @@ local function applied(db, coll)
 end
 
 -- A program does not know what a later one has made of a database.
-local function newer(scope, set, db)
+local function newer(scope, set, of)
   local highest, have = 0, 0
   for _, m in ipairs(known[scope]) do highest = math.max(highest, m.number) end
   for number in pairs(set) do have = math.max(have, number) end
   if have <= highest then return nil end
-  return {code = "invalid_state", message = ("the database %s is of a newer version (migration %04d) than this program (%04d)")
-    :format(db.name, have, highest)}
+  return {code = "invalid_state", message = ("%s is of a newer version (migration %04d) than this program (%04d)")
+    :format(of, have, highest)}
 end
 
 local function left(scope, set)
@@ -113,6 +113,23 @@ local function run_left(scope, db, coll)
   return true
 end
 
+---The database is another one from now on, under the same name.
+---@param name string
+function M.forget(name) done[name] = nil end
+
+---Would this program refuse a database with these migrations, as one of a newer version?
+---@param scope "master"|"project"
+---@param names string[] as they are called in an export
+---@param of string what has them, for the message
+---@return true|nil
+---@return kontor.Error|nil
+function M.accepts(scope, names, of)
+  local set = {}
+  for _, name in ipairs(names) do set[tonumber(name:match("^%d+")) or math.huge] = true end
+  local err = newer(scope, set, of)
+  return not err or nil, err
+end
+
 ---Bring a database up to date. Cheap when it is.
 ---@param scope "master"|"project"
 ---@param db table
@@ -123,7 +140,7 @@ function M.run(scope, db)
   local coll = scope == "master" and "kt_m_migrations" or "kt_p_migrations"
   local set, err = applied(db, coll)
   if not set then return nil, err end
-  err = newer(scope, set, db)
+  err = newer(scope, set, "the database " .. db.name)
   if err then return nil, err end
   if #left(scope, set) > 0 then
     local ok

@@ -1,5 +1,6 @@
 -- Projects: the tenants. Each has a database of its own; creating one is a saga over two databases
--- (creating -> database and migrations -> active) that a worker finishes at its start when it broke.
+-- (creating -> database and migrations -> active) that a worker finishes at its start when it broke. What is
+-- done to a project as a whole (restoring, importing, erasing) is units/copy.lua's.
 
 local answer = require "http.answer"
 local audit = require "domain.audit"
@@ -44,7 +45,7 @@ M.types = {
     {"customer_name", T.str{min = 1}, required = true},
     {"description", T.str{max = 2000}, default = ""},
     {"created_by", T.str(), immutable = true, default = function(ctx) return ctx.principal.name end},
-    {"status", T.enum{"creating", "active", "suspended", "erasing", "archived"}, ro = true},
+    {"status", T.enum{"creating", "importing", "active", "suspended", "restoring", "erasing", "archived"}, ro = true},
     {"number", T.int(1), ro = true},
     {"settings", T.object("ProjectSettings", {
       {"currency", T.str{max = 3, pattern = "^[A-Z]{3}$", match = function(s) return s:find("^%u%u%u$") end}, nullable = true,
@@ -135,26 +136,31 @@ function M.exists_here(id)
   return config.get("ENABLE_MULTI_TENANT") or id == config.get("DEFAULT_PROJECT_ID")
 end
 
+-- Not there yet, or no more.
+local absent = {creating = true, importing = true, erasing = true}
+
+local function usable(doc)
+  if not doc or absent[doc.status] or not M.exists_here(doc._id) then return nil, problem.err("not_found") end
+  if doc.status == "restoring" then return nil, problem.err("restoring", nil, {retry_after = 5}) end
+  return opened(doc)
+end
+
 local function read_by_id(_, id)
   local doc, err = master():find_one(coll, {_id = id})
   if err then return nil, err end
-  if not doc or doc.status == "creating" or doc.status == "erasing" then return nil, problem.err("not_found") end
-  return opened(doc)
+  return usable(doc)
 end
 
 local function read_by_number(_, number)
   local doc, err = master():find_one(coll, {number = number})
   if err then return nil, err end
-  if not doc or doc.status == "creating" or doc.status == "erasing" or not M.exists_here(doc._id) then
-    return nil, problem.err("not_found")
-  end
-  return opened(doc)
+  return usable(doc)
 end
 
 ---An existing, usable project. Everybody gets the same table: it is not to be changed.
 ---@param id string well-formed
 ---@return kontor.Project|nil
----@return kontor.Error|nil not_found also for one that is being made or erased
+---@return kontor.Error|nil not_found also for one that is being made or erased; restoring
 function M.open(id)
   if not M.exists_here(id) then return nil, problem.err("not_found") end
   return places.kept:get("project/" .. id, read_by_id, id)
@@ -171,6 +177,8 @@ local function make_database(id)
   local name = M.database_name(id)
   local ok, err = store.create(name)
   if not ok and err.code ~= "already_exists" then return nil, err end
+  -- One of this name may have been erased, by another worker.
+  migrations.forget(name)
   return migrations.run("project", store.database(name))
 end
 
@@ -192,6 +200,15 @@ local function take_back(ctx, stored, why)
   elseif ctx.idem then ctx.idem.written = false end
 end
 
+---A number that no project has had.
+---@return integer|nil
+---@return kontor.Error|nil
+function M.next_number()
+  local counter, err = master():find_and_modify("kt_m_counters", {_id = "project_number"},
+    {update = {inc = {value = 1}}, upsert = true, new = true})
+  return counter and counter.value, err
+end
+
 ---POST /master/projects.
 ---@param ctx kontor.Context
 ---@return kontor.Answer|nil
@@ -204,12 +221,11 @@ function M.create(ctx)
   local there, err = db:find_one(coll, {_id = stored._id}, {projection = {"_id"}})
   if err then return nil, err end
   if there then return nil, problem.err("already_exists", "A project of this id exists.") end
-  local counter
-  counter, err = db:find_and_modify("kt_m_counters", {_id = "project_number"},
-    {update = {inc = {value = 1}}, upsert = true, new = true})
-  if not counter then return nil, err end
+  local number
+  number, err = M.next_number()
+  if not number then return nil, err end
   local now = value.date(clock.now())
-  stored.version, stored.number, stored.created_at, stored.updated_at = 1, counter.value, now, now
+  stored.version, stored.number, stored.created_at, stored.updated_at = 1, number, now, now
   stored.status = "active"
   local result = answer.created("/api/v1/master/projects/" .. stored._id, schema.to_json(ty, stored), 1)
   local changes = audit.changes(ty, nil, schema.to_plain(ty, stored))
@@ -235,19 +251,19 @@ function M.create(ctx)
   return result
 end
 
----Finish what a worker that died left in `creating`. At worker start.
+---Finish what a worker that died left in `creating`. At worker start. One that cannot be made now is left to
+---the next start: the other projects are served.
 ---@return true|nil
 ---@return kontor.Error|nil
 function M.finish_pending()
-  local db = master()
-  local list, err = db:find(coll, {status = "creating"}, {projection = {"_id", "created_at"}, limit = 500})
+  local list, err = master():find(coll, {status = "creating"}, {projection = {"_id"}, sort = {{"_id", 1}}})
   if not list then return nil, err end
   for _, doc in ipairs(list) do
     local ok
     ok, err = make_database(doc._id)
     if ok then ok, err = activate(doc._id) end
-    if not ok then return nil, err end
-    log.info("project.finished", {project_id = doc._id})
+    if ok then log.info("project.finished", {project_id = doc._id})
+    else log.error("project.unfinished", {project_id = doc._id, msg = tostring(err.code) .. ": " .. tostring(err.message)}) end
   end
   return true
 end
@@ -290,7 +306,8 @@ function M.replace(ctx)
     local result = answer.text(200, schema.to_json(ty, after), {ETag = answer.etag(after.version)})
     local done
     done, err = commit.run(ctx, db, {
-      {op = "replace", coll = coll, filter = {_id = before._id, version = before.version}, doc = after, must_match = true},
+      {op = "replace", coll = coll, filter = {_id = before._id, version = before.version, status = before.status},
+        doc = after, must_match = true},
       audit.entry(ctx.principal, "project.update", "project", before._id,
         audit.changes(ty, old, schema.to_plain(ty, after)), ctx.req),
     }, result)

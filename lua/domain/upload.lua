@@ -185,6 +185,13 @@ function M.sweep(project)
   return sweep_files(project, folder)
 end
 
+-- The folder of a project that was erased, perhaps on another host.
+local function drop_folder(root, id)
+  local doc, err = projects.master():find_one("kt_m_projects", {_id = id}, {projection = {"_id"}})
+  if doc or err then return not err or nil, err end
+  return file.remove(root .. "/" .. id)
+end
+
 local function look()
   local root = config.get("KONTOR_DATA_DIR") .. "/uploads"
   local entries, err = file.list(root)
@@ -192,7 +199,8 @@ local function look()
   for _, entry in ipairs(entries) do
     local project, ok
     project, err = projects.open(entry.name)
-    if project then ok, err = M.sweep(project) end
+    if project then ok, err = M.sweep(project)
+    elseif err.code == "not_found" then ok, err = drop_folder(root, entry.name) end
     if not ok and err.code ~= "not_found" then log.warn("upload.sweep", {project_id = entry.name, msg = err.code .. ": " .. tostring(err.message)}) end
   end
   return true

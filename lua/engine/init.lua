@@ -1,8 +1,10 @@
 --- The engine: executions of this worker. Routes use `execution`, `follow` and `journal` of it.
 
+local clock = require "kt.clock"
 local config = require "kt.config"
 local execution = require "engine.execution"
 local follow = require "engine.follow"
+local jobs = require "domain.job"
 local journal = require "engine.journal"
 local lease = require "engine.lease"
 local queue = require "engine.queue"
@@ -37,6 +39,7 @@ function M.start(context)
   if not ok then
     return nil, err
   end
+  jobs.own(context.epoch)
   local dead, others = lease.dead()
   if not dead then
     return nil, others
@@ -63,6 +66,7 @@ end
 function M.drain(seconds)
   queue.draining = true
   ready.noted:signal()
+  local ends = clock.monotonic() + seconds
   runner.drain(seconds)
   if watcher then
     watcher:close()
@@ -72,7 +76,8 @@ function M.drain(seconds)
     loop:cancel()
   end
   loops = {}
-  if runner.total() == 0 then
+  while jobs.running() > 0 and clock.monotonic() < ends and task.sleep(0.1) do end
+  if runner.total() == 0 and jobs.running() == 0 then
     lease.stop()
   end -- else the next worker finds by this one's row what it left
 end

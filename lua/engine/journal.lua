@@ -421,8 +421,8 @@ function Writer:commit(ops)
     if doubt and (err.code == "already_exists" or err.code == "conflict") and is_ours(self, ops) then
       return {}
     end
-    if err.code == "conflict" or err.code == "already_exists" then
-      self.lost = true
+    if err.code == "conflict" or err.code == "already_exists" or err.code == "not_found" then
+      self.lost = true -- not_found: the project is erased, or just being restored
     elseif err.retryable or err.code == "storage_full" then
       doubt = doubt or err.code == "outcome_unknown"
       local slept, stop = task.sleep(pause)

@@ -66,6 +66,7 @@ end
 ---@class engine.Incarnation
 ---@field epoch string
 ---@field slot integer
+---@field command boolean? a command with a job of its own: no worker, but what it leaves is found in the same way
 
 ---@type table?
 local me
@@ -78,6 +79,7 @@ function M.start(context)
   me = {
     _id = context.epoch,
     slot = context.slot,
+    command = context.command,
     host = host(),
     pid = pid,
     process_start = start_of(pid) or "",
@@ -153,7 +155,7 @@ function M.living()
   end
   local list = {}
   for _, row in ipairs(rows) do
-    if not dead(row) then
+    if not dead(row) and not row.command then
       row.here = row.host == me.host
       list[#list + 1] = row
     end

@@ -1,8 +1,10 @@
 --- What a dead worker left: its running executions end as failed with worker_lost (until another
---- worker can take them over), what waits is armed again. Everything gets its one result.
+--- worker can take them over), what waits is armed again. Everything gets its one result. Its jobs are
+--- begun again here.
 
 local clock = require "kt.clock"
 local finish = require "engine.finish"
+local jobs = require "domain.job"
 local lease = require "engine.lease"
 local log = require "kt.log"
 local places = require "lib.places"
@@ -85,8 +87,10 @@ function M.run(rows)
   for _, row in ipairs(rows) do
     gone[row._id] = true
   end
-  local list, err = project_ids()
-  local whole = list ~= nil
+  -- First the jobs: runs of a project that one works at are that job's to end.
+  local whole, err = jobs.take_over(gone)
+  local list, failed = project_ids()
+  whole, err = whole and list ~= nil, err or failed
   for _, id in ipairs(list or {}) do
     local project
     project, err = projects.open(id)
@@ -94,7 +98,7 @@ function M.run(rows)
       local ok
       ok, err = end_all(project, gone)
       whole = whole and ok
-    elseif err and err.code ~= "not_found" then
+    elseif err and err.code ~= "not_found" and err.code ~= "restoring" then
       whole = false
     end
   end

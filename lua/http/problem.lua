@@ -54,6 +54,7 @@ local codes = {
   overloaded = {503, "Overloaded", true},
   store_unavailable = {503, "The store is not reachable", true, true},
   outcome_unknown = {503, "It is not known whether the change was made", true, true},
+  restoring = {503, "The project is being restored", true},
   draining = {503, "The service is going down", true},
   deadline_exceeded = {504, "It took too long", true},
   storage_full = {507, "The storage is full", true, true},

@@ -3,7 +3,7 @@
 local M = {}
 
 local modules = {"service", "master", "unit_tar", "agents", "prompts", "tools", "setup", "quotas", "instances", "datasets", "executions",
-  "scripts", "api_keys", "secrets", "audit"}
+  "scripts", "api_keys", "secrets", "units", "audit"}
 
 ---@return kontor.Route[]
 function M.all()

@@ -85,6 +85,9 @@ const struct kt_config_var kt_config_vars[] = {
     {"MONGODB_URL", KT_CONFIG_SECRET, "", 0, 0, check_mongodb_url,
      "Server of the documents: mongodb://[user:password@]host[:port],…/?replicaSet=…; a replica set, one "
      "node is enough. The embedded store when unset."},
+    {"KONTOR_BACKUP_DIR", KT_CONFIG_FOLDER, "", 0, 0, NULL,
+     "Folder of the projects' backups, shared by all hosts that serve; backups in KONTOR_DATA_DIR when "
+     "unset."},
     {"MASTER_DATABASE_NAME", KT_CONFIG_TEXT, "ktern-masterdb", 0, 0, check_name,
      "Name of the master database."},
     {"PROJECT_DATABASE_PREFIX", KT_CONFIG_TEXT, "ktern-project-", 0, 0, check_prefix,

@@ -5,6 +5,7 @@
 --   adds       coll -> the indexes it makes there, "name key:direction…[ unique]"; {}: the collection alone
 --   writes     coll -> fun(doc): what of a document is the same at every run. In other collections no byte may change,
 --              and what was in these must still be there as it was.
+--   changes    coll -> fun(doc): what a document that was there is now
 --   holds      fun(db): what else is true then; raises when it is not (a module has the plain assert)
 
 local json = require "json"
@@ -154,5 +155,19 @@ return {
   ["0007_collections.lua"] = {
     documents = {kt_m_projects = master.kt_m_projects, kt_m_agents = {agent()}, kt_m_tools = {{_id = "fetch", name = "F", version = 1}}},
     adds = {kt_m_mcps = {}, kt_m_system_prompts = {}, kt_m_model_configs = {}},
+  },
+
+  ["0008_project_settings.lua"] = {
+    documents = {kt_m_projects = master.kt_m_projects, kt_m_audit_log = master.kt_m_audit_log},
+    adds = {},
+    changes = {kt_m_projects = function(doc)
+      doc.settings.currency, doc.settings.log_level = json.null, json.null
+      return doc
+    end},
+  },
+
+  ["0009_jobs.lua"] = {
+    documents = {kt_m_projects = master.kt_m_projects, kt_m_audit_log = master.kt_m_audit_log},
+    adds = {kt_m_jobs = {"project project_id:1", "status status:1"}, kt_m_audit_log = {"target target_id:1 at:-1"}},
   },
 }

@@ -25,6 +25,8 @@ local roles = {
   createProjectApiKey = "admin", listProjectApiKeys = "admin", getProjectApiKey = "admin", revokeProjectApiKey = "admin",
   listSecrets = "admin", getSecret = "admin", putSecret = "admin", deleteSecret = "admin", rotateSecretKey = "admin",
   listProjectSecrets = "admin", getProjectSecret = "admin", putProjectSecret = "admin", deleteProjectSecret = "admin",
+  createBackup = "admin", listBackups = "admin", getBackup = "admin", restoreProject = "admin", cloneProject = "admin",
+  eraseProject = "admin", getJob = "admin",
   listAudit = "viewer", listMasterAudit = "admin", getMe = "viewer",
   createExecution = "operator", listExecutions = "viewer", getExecution = "viewer", getResult = "viewer", getReport = "viewer",
   listExecutionFindings = "viewer", streamEvents = "viewer", cancelExecution = "operator", followExecution = "viewer",

@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -171,6 +172,21 @@ class Service:
         assert answer.status in (200, 201, 202), (path, answer.status, answer.body)
         return answer.json()
 
+    def job(self, method, path, body, status="completed"):
+        """A request that begins a job, which must end so; the job."""
+        answer = self.request(method, path, body)
+        assert answer.status == 202, (path, answer.status, answer.body)
+        return self.ended_job(answer.json()["job_id"], status)
+
+    def ended_job(self, job_id, status="completed"):
+        def ended():
+            answer = self.get(f"/api/v1/master/jobs/{job_id}")
+            assert answer.status == 200, answer.body
+            return answer.json() if answer.json()["status"] != "running" else None
+        job = eventually(ended, f"{job_id} has ended")
+        assert job["status"] == status, job
+        return job
+
     def erp(self, project="acme"):
         """A project with an instance of the ERP agent; the instance's id."""
         self.made("/api/v1/master/setup/erp-defaults", {})
@@ -255,6 +271,16 @@ class Service:
         with self.mongo() as client:
             return b"".join(encode(doc) for name in self.databases() for coll in client[name].list_collection_names()
                             for doc in client[name][coll].find())
+
+    def documents(self, database):
+        """All documents of one of its databases, by collection, in the order of _id as it is stored."""
+        import bson
+        if "MONGODB_URL" in self.env:
+            with self.mongo() as client:
+                return {c: list(client[database][c].find().sort("_id")) for c in sorted(client[database].list_collection_names())}
+        with contextlib.closing(sqlite3.connect(f"file:{self.data / database}.db?mode=ro", uri=True)) as db:
+            names = [n for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'c\\_%' ESCAPE '\\' ORDER BY name")]
+            return {n[2:]: [bson.decode(doc) for (doc,) in db.execute(f'SELECT doc FROM "{n}" ORDER BY id')] for n in names}
 
     def drop_databases(self):
         """Those on the shared server; a test's own server goes as a whole."""

@@ -40,10 +40,13 @@ class World:
             run = self.made("root", f"{p}/executions", {"instance_id": instance["instance_id"], "async_execution": False,
                                                       "metadata": {"label": label}})
             key = self.made("root", f"{p}/api-keys", {"name": label, "role": "viewer"})
+            job = self.made("root", f"{p}/backups", {})
+            eventually(lambda job=job: self.job("root", job["job_id"]).json()["status"] == "completed", "a backup")
+            backup = self.job("root", job["job_id"]).json()["result"]["backup_id"]
             self.ids[project] = {"project_id": project, "instance_id": instance["instance_id"], "dataset_id": dataset["dataset_id"],
                                  "execution_id": run["execution_id"], "key_id": key["key_id"], "name": "vendor.csv",
                                  "agent_id": "erp-exception-management", "prompt_id": "erp-exception-management", "n": "1",
-                                 "tool_id": "a-tool",
+                                 "tool_id": "a-tool", "job_id": job["job_id"], "backup_id": backup,
                                  "path": "agents%2Ferp-exception-management%2Fworkflow.lua"}
         for role in ROLES:
             self.key(role, role=role, projects=["mine"])
@@ -64,6 +67,9 @@ class World:
         if key:
             headers["Authorization"] = f"Bearer {self.keys[key]}"
         return self.service.request(method, path, body, headers)
+
+    def job(self, key, job_id):
+        return self.ask(key, "GET", f"/api/v1/master/jobs/{job_id}")
 
     def made(self, key, path, body):
         answer = self.ask(key, "POST", path, body)
@@ -143,7 +149,7 @@ def test_ids_of_another_project_are_ids_of_nothing(world, routes):
     """Ids that exist there, in a path that is one's own, also with a key that may see both."""
     others, mine = world.ids["other"], world.ids["mine"]
     made_up = {"instance_id": "inst_" + "1" * 32, "dataset_id": "ds_" + "1" * 32, "execution_id": "exec_9_" + "1" * 32,
-               "key_id": "key_" + "1" * 32}
+               "key_id": "key_" + "1" * 32, "backup_id": "bak_" + "1" * 32}
     for route, name in itertools.product(routes, made_up):
         if "{%s}" % name not in route["path"] or "{project_id}" not in route["path"]:
             continue
@@ -162,6 +168,12 @@ def test_malformed_ids(world, routes, bad):
             if answer.status == 414:
                 continue
             assert answer.status == 404, (route["id"], name, answer.status, answer.body)
+
+
+def test_jobs_of_another_project(world):
+    theirs = world.ids["other"]["job_id"]
+    assert problem_of(world.job("admin", theirs)) == problem_of(world.job("admin", "job_" + "1" * 32))
+    assert world.job("admin", theirs).status == 404 and world.job("both", theirs).status == 200
 
 
 def test_bodies_that_name_things_of_another_project(world):

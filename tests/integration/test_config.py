@@ -23,7 +23,8 @@ SHOWN = {
     "KONTOR_LOG_LEVEL": "test_log_level", "KONTOR_DEV": "test_dev", "KONTOR_HOSTS": "test_hosts",
     "KONTOR_EGRESS_ALLOW": "test_egress_allow",
     "KONTOR_MASTER_KEY": "test_master_key", "KONTOR_MASTER_KEY_OLD": "test_master_key",
-    "KONTOR_HOME": "test_home", "MONGODB_URL": "test_mongodb_url", "MASTER_DATABASE_NAME": "test_database_names",
+    "KONTOR_HOME": "test_home", "KONTOR_BACKUP_DIR": "test_backup_folder", "MONGODB_URL": "test_mongodb_url",
+    "MASTER_DATABASE_NAME": "test_database_names",
     "PROJECT_DATABASE_PREFIX": "test_database_names", "KONTOR_PROJECT_USERS": "test_project_users",
     "ENABLE_MULTI_TENANT": "test_one_tenant",
     "DEFAULT_PROJECT_ID": "test_one_tenant", "ERP_REPORTS_DIRECTORY": "test_reports_directory",
@@ -239,6 +240,12 @@ def test_project_users(make_service):
     assert service.process.wait(30) == 1
     assert "KONTOR_PROJECT_USERS is set, but MONGODB_URL is not" in service.text()
     service.process = None
+
+
+def test_backup_folder(make_service):
+    service = make_service(KONTOR_BACKUP_DIR="kept").start()
+    done = service.job("POST", "/api/v1/projects/default/backups", {})
+    assert (service.tmp / "kept/default" / done["result"]["backup_id"] / "manifest.json").exists()
 
 
 def test_one_tenant(make_service):
