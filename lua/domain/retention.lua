@@ -41,6 +41,7 @@ local counters, counts_id = "kt_p_counters", "retention"
 ---@field project kontor.Project
 ---@field db table
 ---@field go_on fun(): boolean asked before each commit
+---@field batch {ops: table[], n: integer, chunks: integer}|nil events of small runs that wait for one commit
 
 -- Carry out ops that delete `n` of a kind.
 local function commit(pass, kind, n, ops)
@@ -59,47 +60,64 @@ local function ids_of(docs)
   return ids
 end
 
--- Ops that free what a run has pinned; with `result`, the text of its result, only what that does not name.
-local function unpin(db, id, result)
+-- Ops that free what a run has pinned; with `keep_named` only what its result does not name.
+local function unpin(db, id, keep_named)
   local pinned, err = storage.pinned(db, id)
   if not pinned then return nil, err end
+  local result = ""
+  if keep_named and #pinned > 0 then
+    result, err = db:find_json("kt_p_results", {execution_id = id}, {limit = 1})
+    if not result then return nil, err end
+  end
   local ops = {}
   for _, sha256 in ipairs(pinned) do
-    if not result or not result:find(sha256, 1, true) then
+    if not result:find(sha256, 1, true) then
       for _, op in ipairs(storage.unpin(sha256, id)) do ops[#ops + 1] = op end
     end
   end
   return ops
 end
 
--- Delete the events of a run: marked first, then from the front, so that what is left is never taken for a whole.
--- `run`: its document; nil when there is none.
+local function free_blobs(pass) return upload.drop_all(pass.project, {{"_id", "prefix", "free:"}}) end
+
+-- Carry out what several small runs gathered.
+local function flush(pass)
+  local batch = pass.batch
+  pass.batch = nil
+  if not batch or #batch.ops == 0 then return true end
+  return commit(pass, "events", batch.n, batch.ops)
+end
+
+-- Delete the events of a run: marked first, then from the front, so that what is left is never taken for a whole. What
+-- is little waits in pass.batch for other runs. `run`: its document; nil when there is none.
 local function delete_events(pass, id, run)
   local db, n = pass.db, 0
-  local result, err = db:find_json("kt_p_results", {execution_id = id}, {limit = 1})
-  if not result then return nil, err end
-  local ops
-  ops, err = unpin(db, id, result)
+  local ops, err = unpin(db, id, true)
   if not ops then return nil, err end
+  local freed = #ops > 0
   if run and not run.events_deleted_at then
     n = 1
     table.insert(ops, 1, {op = "update", coll = "kt_p_executions", filter = {_id = id}, must_match = true,
       update = {set = {events_deleted_at = value.date(clock.now())}}})
   end
-  local freed = #ops > n
-  repeat
+  while true do
     local chunks
     chunks, err = db:find("kt_p_events", {{"_id", "prefix", id .. ":"}},
       {sort = {{"_id", 1}}, limit = CHUNKS, projection = {"_id"}})
     if not chunks then return nil, err end
-    if #chunks > 0 then ops[#ops + 1] = {op = "delete", coll = "kt_p_events", filter = {{"_id", "in", ids_of(chunks)}}, many = true} end
-    local done = true
-    if #ops > 0 then done, err = commit(pass, "events", n, ops) end
-    if not done then return nil, err end
+    local batch = pass.batch or {ops = {}, n = 0, chunks = 0}
+    pass.batch = batch
+    for _, op in ipairs(ops) do batch.ops[#batch.ops + 1] = op end
+    if #chunks > 0 then
+      batch.ops[#batch.ops + 1] = {op = "delete", coll = "kt_p_events", filter = {{"_id", "in", ids_of(chunks)}}, many = true}
+    end
+    batch.n, batch.chunks = batch.n + n, batch.chunks + #chunks
     ops, n = {}, 0
-  until #chunks < CHUNKS
-  if freed then return upload.drop_all(pass.project, {{"_id", "prefix", "free:"}}) end
-  return true
+    local done = true
+    if freed or batch.chunks >= CHUNKS or #batch.ops >= ROWS then done, err = flush(pass) end
+    if not done then return nil, err end
+    if #chunks < CHUNKS then return not freed or free_blobs(pass) end
+  end
 end
 
 local function ended_before(run, before)
@@ -115,7 +133,7 @@ local function events(pass, before)
   while true do
     local list, err = pass.db:find("kt_p_events", {{"_id", "gt", after}}, {sort = {{"_id", 1}}, limit = 1, projection = {"_id"}})
     if not list then return nil, err end
-    if not list[1] then return true end
+    if not list[1] then return flush(pass) end
     local id = list[1]._id:match("^[^:]*")
     local number, hex = id:match("^exec_(%d+)_(%x+)$")
     if not hex then
@@ -153,6 +171,7 @@ local function delete_run(pass, result)
   if err then return nil, err end
   local done
   done, err = delete_events(pass, id, run)
+  if done then done, err = flush(pass) end
   if not done then return nil, err end
   remove_copy(pass, id)
   local ops
@@ -169,8 +188,7 @@ local function delete_run(pass, result)
   ops[#ops + 1] = {op = "delete", coll = "kt_p_executions", filter = {_id = id}}
   done, err = commit(pass, "results", 1, ops)
   if not done then return nil, err end
-  if freed then return upload.drop_all(pass.project, {{"_id", "prefix", "free:"}}) end
-  return true
+  return not freed or free_blobs(pass)
 end
 
 local function day_of(before) return tostring(value.date(before)):sub(1, 10) end
@@ -306,7 +324,7 @@ end
 function M.apply(project, go_on)
   local pass = {project = project, db = project.db, go_on = go_on}
   -- Blobs that an attempt before let go and did not come to free.
-  local ok, err = upload.drop_all(project, {{"_id", "prefix", "free:"}})
+  local ok, err = free_blobs(pass)
   for _, kind in ipairs(kinds) do
     local before = kept_from(project.doc, kind[1])
     if ok and before then ok, err = kind[2](pass, before) end

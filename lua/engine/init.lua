@@ -2,6 +2,7 @@
 
 local clock = require "kt.clock"
 local config = require "kt.config"
+local daily = require "engine.daily"
 local execution = require "engine.execution"
 local follow = require "engine.follow"
 local jobs = require "domain.job"
@@ -52,11 +53,12 @@ function M.start(context)
     watcher = seed.watch(context.home)
   end
   ready.start()
-  queue.draining, runner.releasing = false, false
+  queue.draining, runner.releasing, daily.draining = false, false, false
   runner.when_ended(queue.poke)
   loops = {
     task.detach(lease.hold, recovery.run, queue.set_others),
     task.detach(queue.loop),
+    task.detach(daily.loop),
   }
   return true
 end
@@ -64,7 +66,7 @@ end
 --- Take nothing new, let what runs end within `seconds`, give the rest back.
 ---@param seconds number
 function M.drain(seconds)
-  queue.draining = true
+  queue.draining, daily.draining = true, true
   ready.noted:signal()
   local ends = clock.monotonic() + seconds
   runner.drain(seconds)

@@ -10,6 +10,8 @@ local total = metrics.counter("kontor_executions_total", "Executions that change
 local running = metrics.gauge("kontor_executions_running", "Executions that run in this worker.", { "project" })
 local queue_age = metrics.gauge("kontor_queue_age_seconds", "Age of the oldest execution that is due and waits.", { "project" })
 
+local backups = metrics.counter("kontor_backups_total", "Backups by policy, made (ok) or failed (error).", { "project", "status" })
+
 local seen, count = {}, 0
 
 local function label(project_id)
@@ -27,6 +29,12 @@ end
 ---@param status string final status
 function M.ended(project_id, status)
   total:inc({ project = label(project_id), status = status }, 1)
+end
+
+---@param project_id string
+---@param status "ok"|"error"
+function M.backed_up(project_id, status)
+  backups:inc({ project = label(project_id), status = status }, 1)
 end
 
 ---@param project_id string

@@ -1,5 +1,10 @@
-"""Everything that the service does with its store: each route with a good request, an analysis, runs, keys, lists."""
+"""Everything that the service does with its store: each route with a good request, an analysis, runs, keys, lists, and a year
+later what its projects' policies do."""
+import datetime
+
 from test_access import World, send
+
+from conftest import eventually
 
 # Collections that are read as a whole, and why that is right.
 WHOLE = {
@@ -30,4 +35,21 @@ def exercise(service):
                         values = ["2026-01-01T00:00:00Z"]
                     for value in values:
                         send(world, "root", {**route, "path": f"{path}?{parameter['name']}={value}"}, world.ids["mine"])
+    a_year_later(service, world)
     return world
+
+
+def a_year_later(service, world):
+    """It wakes up where a backup is due and everything is older than is kept."""
+    kinds = ("events", "datasets", "findings", "results", "token_usage", "audit")
+    for project in ("mine", "other"):
+        answer = world.ask("root", "PUT", f"/api/v1/master/projects/{project}", {
+            "project_name": "P", "customer_name": "C", "retention_days": dict.fromkeys(kinds, 30), "backup": {"at": "00:00"}})
+        assert answer.status == 200, answer.body
+    service.stop()
+    later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(400)
+    service.env["KONTOR_TEST_CLOCK"] = later.strftime("%Y-%m-%dT%H:%M:%SZ")
+    service.start()
+    for what, word in (("backup", "bak_"), ("retention", "deleted")):
+        done = eventually(lambda w=what: [e for e in service.events(f"daily.{w}") if e["project_id"] == "mine"], what)
+        assert word in done[0]["msg"], done
