@@ -3,7 +3,7 @@
 
 local agent = require "domain.agent"
 local choices = require "erp.choices"
-local json = require "json"
+local given = require "lib.given"
 local places = require "lib.places"
 local project = require "domain.project"
 local registry = require "scripts.registry"
@@ -28,18 +28,44 @@ M.types = {
 }
 
 ---Values for a template's variables: their types. Names that the template does not declare may be
----there too (the map is open); what is required is asked when a run starts.
+---there too (the map is open); what is required is asked when a run is made (check_required).
 ---@param variables table[] of the template, stored form
----@param given table<string, any>
+---@param values table<string, any>
 ---@param pointer string of the map
 ---@param errors kontor.FieldError[]
-function M.check_variables(variables, given, pointer, errors)
+function M.check_variables(variables, values, pointer, errors)
   for _, v in ipairs(variables) do
-    local x = given[v.name]
-    if x ~= nil and x ~= json.null and not agent.fits(v.type, x) then
+    local x = given(values[v.name])
+    if x ~= nil and not agent.fits(v.type, x) then
       errors[#errors + 1] = {pointer = pointer .. "/" .. v.name, code = "type", message = "must be of type " .. v.type}
     end
   end
+end
+
+---What a new run must be given: the required variables of its template that have no default.
+---@param variables table[] of the template, stored form
+---@param own table<string, any> the instance's values
+---@param given_now table<string, any> the execution's
+---@param pointer string of the execution's map
+---@param errors kontor.FieldError[]
+function M.check_required(variables, own, given_now, pointer, errors)
+  for _, v in ipairs(variables) do
+    if v.required == true and given(v.default) == nil and given(own[v.name]) == nil and given(given_now[v.name]) == nil then
+      errors[#errors + 1] = {pointer = pointer .. "/" .. v.name, code = "required",
+        message = "is required by the agent, here or in the instance's system_prompt_variables"}
+    end
+  end
+end
+
+---The instance's values over the defaults of its template.
+---@param variables table[] of the template, stored form
+---@param own table<string, any>
+---@return table<string, any>
+function M.with_defaults(variables, own)
+  local values = {}
+  for _, v in ipairs(variables) do values[v.name] = given(v.default) end
+  for name, value in pairs(own) do values[name] = value end
+  return values
 end
 
 local function check(_, plain, _, before)

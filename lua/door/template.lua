@@ -4,6 +4,8 @@
 --- Only which versions were used is recorded: they never change, so the compiled text is made again
 --- from them when a run is rebuilt.
 
+local given = require "lib.given"
+local json = require "json"
 local places = require "lib.places"
 local prompts = require "domain.prompt"
 local template = require "template"
@@ -74,6 +76,17 @@ local function ref_of(run, id, ref)
   return ref or "latest"
 end
 
+--- Names that must be given: required, and without a default.
+local function required_of(prompt)
+  local names = {}
+  for _, variable in ipairs(prompt.variables) do
+    if variable.required == true and given(variable.default) == nil then
+      names[#names + 1] = variable.name
+    end
+  end
+  return json.array(names)
+end
+
 --- template.load(prompt_id, ref) -> {prompt_id, version, sha256, undefined, defaults, chunks}
 M.load = { class = "read" }
 
@@ -92,7 +105,7 @@ function M.load.run(call)
   end
   local defaults = {}
   for _, variable in ipairs(prompt.variables) do
-    defaults[variable.name] = variable.default
+    defaults[variable.name] = given(variable.default) -- one without is undefined until it is given
   end
   local answer = {
     prompt_id = id,
@@ -118,11 +131,12 @@ function M.load.expand(answer)
   local chunks
   if first then
     chunks, err = compile(answer, first, answer.includes)
+    answer.required = required_of(first)
   end
   if not chunks then
     return nil, err or { code = "store_corrupt", message = "prompt " .. answer.prompt_id .. " is missing" }
   end
-  answer.chunks = require("json").array(chunks)
+  answer.chunks = json.array(chunks)
   return answer
 end
 

@@ -145,7 +145,9 @@ function M.accept(project, principal, body, options)
   local doc = schema.to_stored(executions.create, body)
   doc.input_data, doc.variables = given(doc.input_data) or {}, given(doc.variables) or {}
   local errors = {}
-  instances.check_variables(pinned.template.variables or {}, doc.variables, "/variables", errors)
+  local variables = given(pinned.template.variables) or {}
+  instances.check_variables(variables, doc.variables, "/variables", errors)
+  instances.check_required(variables, given(instance.system_prompt_variables) or {}, doc.variables, "/variables", errors)
   choices.check(pinned.bundle.files, doc.input_data, "/input_data", errors)
   if #errors > 0 then
     return fail("validation_failed", "the body does not fit the agent", { errors = errors })

@@ -4,6 +4,7 @@ local clock = require "kt.clock"
 local finish = require "engine.finish"
 local given = require "lib.given"
 local hub = require "engine.hub"
+local instances = require "domain.instance"
 local journal = require "engine.journal"
 local lease = require "engine.lease"
 local log = require "kt.log"
@@ -99,7 +100,8 @@ local function info_of(doc, pinned, settings)
     attempt = doc.attempt,
     settings = settings,
     variables = doc.variables,
-    instance_variables = pinned.instance.system_prompt_variables or {},
+    instance_variables = instances.with_defaults(given(pinned.template.variables) or {},
+      given(pinned.instance.system_prompt_variables) or {}),
     system_prompt_id = given(pinned.template.system_prompt_id),
     system_prompt_ref = given(pinned.template.system_prompt_ref),
   }

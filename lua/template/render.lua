@@ -1,4 +1,5 @@
 --- template.render inside a script VM: renders what the host found and compiled (door/template.lua).
+local errors = require "template.errors"
 local runtime = require "template.runtime"
 
 ---@param prompt table answer of the call template.load
@@ -14,6 +15,11 @@ return function(prompt, variables)
   end
   for name, value in pairs(variables) do
     values[name] = value
+  end
+  for _, name in ipairs(prompt.required) do
+    if values[name] == nil then
+      error(errors.at(prompt.prompt_id, nil, "the variable '" .. name .. "' is required"), 0)
+    end
   end
   local text = runtime.render(chunks, prompt.prompt_id, values, prompt.undefined ~= "default")
   local _, chars = text:gsub("[^\128-\191]", "")

@@ -151,6 +151,50 @@ describe("a follower", function()
   end)
 end)
 
+describe("the variables of a prompt", function()
+  local project, instance
+  local variables = json.array { { name = "who", required = true }, { name = "of", default = "the house" } }
+
+  setup(function()
+    support.open()
+    prompt("spec-asks", "{{ who }} of {{ of }}", { variables = json.array { { name = "who", required = true } } })
+    prompt("spec-asks-softly", "{{ who }}!", { variables = variables, undefined = "default" })
+    project, instance = support.project([[
+      workflow { name = "v", run = function(run, input)
+        local given = { of = run.instance_variables.of, who = run.variables.who }
+        if input.without then given.who = nil end
+        return template.render(input.prompt, given)
+      end }
+    ]], { variables = variables })
+  end)
+
+  before_each(support.start)
+  after_each(support.stop)
+
+  teardown(support.close)
+
+  it("are the execution's over the instance's over the agent's defaults", function()
+    local doc = support.run(project, instance, { variables = { who = "Ann" }, input_data = { prompt = "spec-asks" } })
+    assert.equal("Ann of the house", doc.result.output)
+  end)
+
+  it("are missing where nobody gives them", function()
+    for id, message in pairs { ["spec-asks"] = "the variable 'who' is required", ["spec-asks-softly"] = "the variable 'who' is required" } do
+      local doc = support.run(project, instance,
+        { variables = { who = "Ann" }, input_data = { prompt = id, without = true } })
+      assert.same({ "failed", "template_error", id .. ": " .. message }, { doc.status, doc.error.code, doc.error.message })
+    end
+  end)
+
+  it("that the agent requires are asked for with the execution", function()
+    local body = { instance_id = instance, input_data = {}, variables = { of = "x" } }
+    local doc, err = engine.execution.accept(project, support.principal, body)
+    assert.is_nil(doc)
+    assert.same({ "validation_failed", "/variables/who", "required" }, { err.code, err.errors[1].pointer, err.errors[1].code })
+    assert.equal(1, #err.errors)
+  end)
+end)
+
 describe("a journal", function()
   setup(support.open)
 

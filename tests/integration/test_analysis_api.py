@@ -5,10 +5,11 @@ import subprocess
 from decimal import Decimal
 from pathlib import Path
 
+import jinja2
 import pytest
 
 from analysis import ERP_DATA, RULES, needs_data
-from conftest import KONTOR, ON_MONGODB
+from conftest import KONTOR, ON_MONGODB, ROOT
 
 P = "/api/v1/projects/acme"
 
@@ -80,6 +81,9 @@ def test_events_tell_what_the_report_holds(service, instance, company):
     by_type = {}
     for event in events:
         by_type.setdefault(event["type"], []).append(event["data"])
+    prompt = (ROOT / "agents/erp-exception-management/prompt.j2").read_text()
+    rendered = jinja2.Template(prompt).render(company_name="the company", language="English", focus=[])
+    assert by_type["prompt.rendered"][0]["chars"] == len(rendered), "with the defaults of the agent's variables"
     loaded, swept = by_type["dataset.loaded"][0], by_type["sweep.completed"][0]
     assert {t["name"]: t["rows"] for t in loaded["tables"]} == {t["name"]: t["rows"] for t in report["data"]["tables"]}
     assert [d["rule_id"] for d in by_type["rule.completed"]] == RULES
