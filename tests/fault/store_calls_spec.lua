@@ -1,11 +1,21 @@
 -- Makes the calls of the store that STORE_CALLS (JSON) names, one after the other, and writes what each
--- gave to STORE_ANSWERS. For tests/integration/test_mongo_faults.py, which has a faulty server beneath, and
--- test_mongo_races.py, which runs several.
+-- gave to STORE_ANSWERS. For tests/integration/test_mongo_faults.py and test_mongo_failpoints.py, which have a
+-- faulty server beneath, and test_mongo_races.py, which runs several.
+local file = require "kt.file"
 local helper = require "domain.store_helper"
 local json = require "json"
 local store = require "kt.store"
+local task = require "kt.task"
 
 local calls = {}
+
+-- When the store answers again, it waits for the file `id`, and says so with id.here.
+function calls.wait(db, id)
+  while not db:find("c", {}, { limit = 1 }) do task.sleep(0.02) end
+  assert(file.write(id .. ".here", ""))
+  while not file.stat(id) do task.sleep(0.005) end
+  return true
+end
 
 function calls.insert(db, id) return db:insert("c", { _id = id, n = 1 }) end
 function calls.increment(db, id) return db:update_one("c", { _id = id }, { inc = { n = 1 } }) end
@@ -20,6 +30,8 @@ function calls.visit(_, id)
   if not ok then return nil, err end
   return db:find_one("c", { _id = id })
 end
+function calls.take(db, id) return db:find_and_modify("c", { _id = id }, { update = { inc = { n = 1 } }, new = true }) end
+function calls.group(db, id) return db:group("c", { filter = { _id = id }, keys = { id = "_id" }, values = { n = { "sum", "n" } } }) end
 function calls.commit(db, id)
   return db:commit {
     { op = "insert", coll = "c", doc = { _id = id, n = 1 } },
@@ -27,12 +39,14 @@ function calls.commit(db, id)
   }
 end
 
+local prepared = { increment = true, find = true, take = true, group = true } -- they expect a document
+
 describe("calls of the store", function()
   it("are made", function()
     local db, close = helper.open(os.getenv "STORE_PROJECT")
     local list = assert(json.decode(os.getenv "STORE_CALLS"))
-    for _, call in ipairs(list) do -- what increments and reads expect
-      if call.op == "increment" or call.op == "find" then assert(db:insert("c", { _id = call.id, n = 0 })) end
+    for _, call in ipairs(list) do
+      if prepared[call.op] then assert(db:insert("c", { _id = call.id, n = 0 })) end
     end
     local made, why = db:insert("c", { _id = "sum", n = 0 })
     assert(made or why.code == "already_exists", why and why.message)

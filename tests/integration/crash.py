@@ -3,6 +3,7 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -65,9 +66,13 @@ def check_store(service):
 
 
 def storm(make_service, rounds, seed):
+    with tempfile.TemporaryDirectory(prefix="kt-crash-") as disk:  # tests/run keeps what is a test's in memory
+        return storm_on(make_service(KONTOR_DRAIN_SECONDS=2, KONTOR_DATA_DIR=f"{disk}/data").start(), rounds, seed)
+
+
+def storm_on(service, rounds, seed):
     rng = random.Random(seed)
     print(f"seed {seed}")
-    service = make_service(KONTOR_DRAIN_SECONDS=2).start()
     engine = Engine(service.port).unlimited()
     instance = engine.make_agent("busy", WORKFLOW)
     lost = 0
