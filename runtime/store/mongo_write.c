@@ -14,7 +14,9 @@
 #include "core/fault.h"
 #include "store/mongo_command.h"
 
-#define RETRIES 3               /* of a transaction that met another one */
+#define RETRIES 3               /* of a transaction that the server has undone */
+#define MEET_NS 3000000000LL    /* as long as one that met another one is run again */
+#define REST_MAX 4              /* the rest between two of them grows so many times */
 #define COMMIT_NS 10000000000LL /* as long as a commit without answer is asked for again */
 #define STATEMENTS 1000         /* in one command */
 #define GATHERED 8              /* collections whose inserts wait at a time */
@@ -173,13 +175,13 @@ static int run_writes(struct txn *t, struct kt_commit **commits, int n) {
 static void rest(int attempt) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now); /* two that met do not meet again */
-    nanosleep(&(struct timespec){0, (1 << attempt) * (4000000 + now.tv_nsec % 8000000)}, NULL);
+    int times = 1 << (attempt < REST_MAX ? attempt : REST_MAX);
+    nanosleep(&(struct timespec){0, times * (4000000 + now.tv_nsec % 8000000)}, NULL);
 }
 
-/* Send the commit until it is answered. *again: the transaction is undone and may be run again. */
-static int end(mongoc_client_session_t *session, bool *again, struct kt_error *err) {
+/* Send the commit until it is answered. */
+static int end(mongoc_client_session_t *session, struct mg_fault *undone, struct kt_error *err) {
     int64_t until = kt_now_ns() + COMMIT_NS;
-    *again = false;
     for (;;) {
         bson_t reply;
         bson_error_t error;
@@ -191,7 +193,9 @@ static int end(mongoc_client_session_t *session, bool *again, struct kt_error *e
         /* NoSuchTransaction (251) may be the answer to a commit sent again after the first one was
          * made and the server started anew: not run again. */
         unknown = unknown || (!ok && error.code == 251);
-        *again = !ok && !unknown && mongoc_error_has_label(&reply, "TransientTransactionError");
+        undone->transient =
+            !ok && !unknown && mongoc_error_has_label(&reply, "TransientTransactionError");
+        undone->number = !ok && error.domain == MONGOC_ERROR_SERVER ? (int)error.code : 0;
         int rc = ok ? 0 : mg_fail(&error, &reply, true, err);
         bson_destroy(&reply);
         if (ok || !unknown || error.code == 251 || kt_now_ns() >= until) {
@@ -209,6 +213,12 @@ static void clear(struct kt_commit **commits, int n) {
         kt_commit_clear(commits[i]);
 }
 
+/* Another transaction was in its way: that one has made what it wanted, so somebody always goes on.
+ * WriteConflict, LockTimeout, SnapshotUnavailable. */
+static bool met_another(const struct mg_fault *fault) {
+    return fault->number == 112 || fault->number == 24 || fault->number == 246;
+}
+
 /* All or nothing. `fault` tells of what went wrong. */
 static int run_txn(struct mg_engine *e, mongoc_client_t *client, const char *db,
                    struct kt_commit **commits, int n, enum how how, struct mg_fault *fault,
@@ -222,8 +232,9 @@ static int run_txn(struct mg_engine *e, mongoc_client_t *client, const char *db,
     if (session == NULL)
         return mg_fail(&error, NULL, false, err);
     int rc = 0;
+    int64_t until = kt_now_ns() + MEET_NS;
     bool again = true;
-    for (int attempt = 0; again && attempt <= RETRIES; attempt++) {
+    for (int attempt = 0; again; attempt++) {
         bson_t with = BSON_INITIALIZER;
         struct txn t = {.client = client, .db = db, .opts = &with, .how = how, .err = err};
         if (attempt > 0) {
@@ -235,14 +246,12 @@ static int run_txn(struct mg_engine *e, mongoc_client_t *client, const char *db,
             int64_t ms = mg_time(&commits[i]->limits);
             t.ms = ms > t.ms ? ms : t.ms;
         }
-        again = false;
         if (!mongoc_client_session_start_transaction(session, e->txn_opts, &error) ||
             !mongoc_client_session_append(session, &with, &error))
             rc = mg_fail(&error, NULL, false, err);
         else if ((rc = run_writes(&t, commits, n)) == 0)
-            rc = end(session, &again, err);
+            rc = end(session, &t.fault, err);
         else {
-            again = t.fault.transient;
             /* Not committed, so undone, whatever was lost on the way. */
             if (rc == -KT_OUTCOME_UNKNOWN)
                 rc = kt_fail(err, KT_STORE_UNAVAILABLE,
@@ -251,6 +260,9 @@ static int run_txn(struct mg_engine *e, mongoc_client_t *client, const char *db,
                                                     NULL); /* else the server does, in a minute */
         }
         *fault = t.fault;
+        again =
+            t.fault.transient &&
+            (attempt < RETRIES || (how != SHARED && met_another(&t.fault) && kt_now_ns() < until));
         bson_destroy(&with);
     }
     mongoc_client_session_destroy(session);

@@ -219,6 +219,23 @@ def test_many_at_once(api, service):
     eventually(lambda: not left_files(service, api), "nothing is left")
 
 
+def test_many_at_once_with_several_workers(make_service):
+    """All of them change one account; whose transaction meets another's waits and is made."""
+    service = make_service(KONTOR_WORKERS=4).start()
+    api = Uploads(service.port).new()
+    data, answers = [rows(100 + n) for n in range(36)], []
+
+    def own(i):
+        for n in range(i, 36, 12):
+            answers.append(api.part(data[n], complete=True, name=f"own{n}.csv"))
+    threads = [threading.Thread(target=own, args=(i,)) for i in range(12)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert [a.status for a in answers] == [200] * 36, [a for a in answers if a.status != 200][:3]
+    assert len(api.tables()) == 36 and api.used() == sum(map(len, data))
+    check(service)
+
+
 def test_what_is_no_table_leaves_nothing(api, service):
     before = api.used()
     check_problem(api.part(b'"open', complete=True), 422, "data_rejected")

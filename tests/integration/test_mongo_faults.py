@@ -46,7 +46,10 @@ CASES = [
     ("find", "find", "delay", 1, None, [""], None, 1),
     *[("commit", "insert", kind, 1, None, [""], True, 2) for kind in ("drop_before", "drop_after", "cut")],
     ("commit", "insert", "reply", 1, CONFLICT, [""], True, 2),
-    ("commit", "insert", "reply", 9, CONFLICT, ["store_unavailable"], False, 4),
+    ("commit", "insert", "reply", 9, CONFLICT, [""], True, 10),  # somebody else goes on each time, in the end it does
+    ("commit", "commitTransaction", "reply", 9, CONFLICT, [""], True, 10),
+    ("commit", "insert", "reply", -1, CONFLICT, ["store_unavailable"], False, None),
+    ("commit", "insert", "reply", 9, error(251, "NoSuchTransaction", **TRANSIENT), LOST, False, 4),
     *[("commit", "commitTransaction", kind, 1, None, [""], True, 2) for kind in ("drop_before", "drop_after", "cut")],
     ("commit", "commitTransaction", "drop_after", 3, None, [""], True, None),
     ("commit", "commitTransaction", "reply", 1, error(91, "ShutdownInProgress", **UNKNOWN), [""], True, 2),
