@@ -2,6 +2,7 @@
 
 local choices = require "erp.choices"
 local json = require "json"
+local json_schema = require "lib.json_schema"
 local registry = require "scripts.registry"
 local T = require "http.types"
 local versions = require "domain.versions"
@@ -68,8 +69,8 @@ M.types.agent = versions.type("AgentTemplate", {
   {"mcp_servers", slugs, default = json.array{}},
   {"variables", M.types.variables, default = json.array{}},
   {"settings", M.types.settings, default = {}},
-  {"input_schema", T.json_schema, nullable = true},
-  {"output_schema", T.json_schema, nullable = true},
+  {"input_schema", T.json_schema, nullable = true, doc = "what input_data must be; an execution that does not fit is refused"},
+  {"output_schema", T.json_schema, nullable = true, doc = "what the workflow returns; a run whose output does not fit has failed"},
 })
 
 local function missing(pointer)
@@ -127,6 +128,9 @@ local function check(_, plain, db, before)
   if err then return nil, err end
   local bundle = registry.bundle_for{_id = before and before._id or plain.agent_id, workflow = plain.workflow}
   if bundle then choices.check(bundle.files, plain.settings, "/settings", errors) end -- none: its workflow is not there yet
+  for _, name in ipairs{"input_schema", "output_schema"} do
+    if plain[name] ~= json.null then json_schema.check_schema(plain[name], "/" .. name, errors) end
+  end
   for i, v in ipairs(plain.variables) do
     if v.default ~= json.null and v.default ~= nil and not M.fits(v.type, v.default) then
       errors[#errors + 1] = {pointer = ("/variables/%d/default"):format(i - 1), code = "type",

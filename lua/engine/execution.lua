@@ -11,6 +11,7 @@ local ids = require "domain.ids"
 local instances = require "domain.instance"
 local journal = require "engine.journal"
 local json = require "json"
+local json_schema = require "lib.json_schema"
 local lease = require "engine.lease"
 local queue = require "engine.queue"
 local ready = require "engine.ready"
@@ -149,6 +150,10 @@ function M.accept(project, principal, body, options)
   instances.check_variables(variables, doc.variables, "/variables", errors)
   instances.check_required(variables, given(instance.system_prompt_variables) or {}, doc.variables, "/variables", errors)
   choices.check(pinned.bundle.files, doc.input_data, "/input_data", errors)
+  local input_schema = given(pinned.template.input_schema)
+  for _, e in ipairs(input_schema and json_schema.check(input_schema, doc.input_data) or {}) do
+    errors[#errors + 1] = { pointer = "/input_data" .. e.pointer, code = e.code, message = e.message }
+  end
   if #errors > 0 then
     return fail("validation_failed", "the body does not fit the agent", { errors = errors })
   end

@@ -6,6 +6,8 @@ local given = require "lib.given"
 local hub = require "engine.hub"
 local instances = require "domain.instance"
 local journal = require "engine.journal"
+local json = require "json"
+local json_schema = require "lib.json_schema"
 local lease = require "engine.lease"
 local log = require "kt.log"
 local metrics = require "engine.metrics"
@@ -107,11 +109,27 @@ local function info_of(doc, pinned, settings)
   }
 end
 
-local function ended_of(this, outcome)
+--- A workflow has returned. An output that is not what its agent promises is a failure that shows it.
+local function returned(output, schema)
+  local errors = schema and json_schema.check(schema, output) or {}
+  if #errors == 0 then
+    return { status = "completed", stop_reason = "done", output = output, partial = false }
+  end
+  return {
+    status = "failed",
+    stop_reason = "error",
+    error = { code = "script_error", retryable = false, details = { errors = json.array(errors) }, message =
+      ("the output does not fit the agent's output_schema: %s %s"):format(errors[1].pointer, errors[1].message) },
+    output = output,
+    partial = true,
+  }
+end
+
+local function ended_of(this, outcome, output_schema)
   local partial = this.context.progress.partial
   local stop = this.stop
   if outcome.kind == "done" then
-    return { status = "completed", stop_reason = "done", output = value.decode(outcome.value), partial = false }
+    return returned(value.decode(outcome.value), output_schema)
   elseif outcome.kind == "stopped" then
     local output = partial
     if output == nil and outcome.value then
@@ -226,6 +244,7 @@ local function begin(entry, db, writer, recorded, reason)
   end
   local settings = snapshot.settings(entry.project, pinned.template, pinned.instance, doc.input_data)
   entry.vm = vm
+  entry.output_schema = given(pinned.template.output_schema)
   entry.run = run.new {
     project = entry.project,
     db = db,
@@ -340,7 +359,7 @@ local function work(entry, db, reason)
     release(entry, writer)
   end
   if outcome.kind ~= "parked" and outcome.kind ~= "released" and outcome.kind ~= "lost" then
-    finished(entry, this, ended_of(entry.run, outcome))
+    finished(entry, this, ended_of(entry.run, outcome, entry.output_schema))
   end
   unwatch()
 end

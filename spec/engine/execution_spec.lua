@@ -122,6 +122,26 @@ describe("an execution", function()
     assert.equal("output_limit", doc.error.code)
   end)
 
+  it("holds input and output to the schemas of its agent", function()
+    local project, instance = support.project([[
+      workflow { name = "s", run = function(run, input) return { n = input.n, list = { 1 } } end }
+    ]], {
+      input_schema = { type = "object", required = json.array { "n" }, properties = { n = { type = "number" } } },
+      output_schema = { type = "object", properties = { n = { type = "integer" }, list = { type = "array" } } },
+    })
+    for input, wanted in pairs { [{}] = "required", [{ n = "1" }] = "type" } do
+      local doc, err = engine.execution.accept(project, support.principal, { instance_id = instance, input_data = input, variables = {} })
+      assert.is_nil(doc)
+      assert.same({ "validation_failed", "/input_data/n", wanted }, { err.code, err.errors[1].pointer, err.errors[1].code })
+    end
+    local doc = support.run(project, instance, { input_data = { n = 1 } })
+    assert.same({ "completed", 1, false }, { doc.status, doc.result.output.n, doc.result.partial })
+    doc = support.run(project, instance, { input_data = { n = 1.5 } })
+    assert.same({ "failed", "error", "script_error" }, { doc.status, doc.stop_reason, doc.error.code })
+    assert.equal("/n", doc.error.details.errors[1].pointer)
+    assert.same({ 1.5, true }, { doc.result.output.n, doc.result.partial })
+  end)
+
   it("queues over the quota and serves the queue by priority, then in order", function()
     local project, instance = support.project([[
       workflow { name = "slow", run = function() time.sleep(0.2) return 1 end }

@@ -64,7 +64,7 @@ end
 
 --- A project with an agent whose workflow is `source`, and an instance of it.
 ---@param source string
----@param more {quotas: table?, settings: table?, files: table<string, string>?, tools: table[]?, variables: table[]?}? tools: made
+---@param more {quotas: table?, settings: table?, files: table<string, string>?, tools: table[]?, variables: table[]?, input_schema: table?, output_schema: table?}? tools: made
 --- with their ids, and the agent's
 ---@return table project, string instance_id, string agent_id
 function M.project(source, more)
@@ -88,7 +88,8 @@ function M.project(source, more)
     assert(done, err and json.encode(err.errors or err.message))
   end
   context.body = made(agents.types.agent,
-    { agent_id = agent_id, name = "Spec", settings = more.settings or {}, tools = names, variables = more.variables })
+    { agent_id = agent_id, name = "Spec", settings = more.settings or {}, tools = names, variables = more.variables,
+      input_schema = more.input_schema, output_schema = more.output_schema })
   assert(versions.create(agents.kind, context, projects.master()))
   local project = assert(projects.open(id))
   context = { principal = M.principal, params = {}, project = project }

@@ -141,6 +141,9 @@ def test_templates_name_what_exists(api):
         422, "validation_failed", fields={
             "/system_prompt_id": "not_found", "/model_config_id": "not_found", "/tools/0": "not_found", "/mcp_servers/0": "not_found",
             "/fallback_model_config_ids/0": "not_found", "/variables/0/default": "type"})
+    check_problem(api.post(f"{MASTER}/agents", {"agent_id": "schemas", "name": "B", "input_schema": {"type": "thing"},
+                                                "output_schema": {"$ref": "#/x"}}), 422, "validation_failed",
+                  fields={"/input_schema/type": "enum", "/output_schema/$ref": "unknown_field"})
     made = api.ok("POST", f"{MASTER}/agents", {"agent_id": "plain", "name": "P"}, want=(201,))
     assert made["workflow"] == "agents/plain/workflow.lua" and made["settings"] == {}
 
