@@ -298,7 +298,7 @@ local function work(row)
           note_backup(row._id, nil, { outcome = "error", code = err.code })
         end
       end
-      fault.kill("daily.done")
+      fault.kill("daily." .. job.name)
       local ok
       ok, err = put(row, { set = { [job.name .. "_due"] = value.date(at) } })
       if not ok then

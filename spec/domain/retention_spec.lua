@@ -119,6 +119,12 @@ describe("retention", function()
     local follower, err = engine.follow.open(project.id, old, 0)
     assert.is_nil(follower)
     assert.equal("gone", err.code)
+    local runs = require "console.runs"
+    for _, what in ipairs{"events", "journal", "stack"} do
+      local told, why = runs[what](project, {execution = old})
+      assert.is_nil(told)
+      assert.equal("gone", why.code)
+    end
   end)
 
   it("keeps all events of a run that has not ended", function()

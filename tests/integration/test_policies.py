@@ -158,6 +158,24 @@ def test_backups_at_their_time(make_service):
     assert [(e["actor"], e["outcome"], e["target_id"]) for e in entries] == [("system", "ok", "acme")] * 4
 
 
+def test_killed_when_a_backup_is_made(make_service):
+    """Before that is noted: the next worker makes one more rather than none, and the day is done."""
+    service = make_service().start()
+    api = Client(service.port)
+    service.erp()
+    policy(api, "acme", {}, backup={"at": "03:00"})
+    service.stop()
+    service.env.update(KONTOR_TEST_CLOCK=later(2), KONTOR_FAULT="daily.backup:1")
+    service.launch()
+    eventually(lambda: service.events("worker.ended"), "it is killed")
+    service.kill_supervisor()
+    del service.env["KONTOR_FAULT"]
+    made = len(service.events("daily.backup"))  # a second worker may have come to it
+    service.start()
+    eventually(lambda: len(service.events("daily.backup")) == made + 1, "the next worker's")
+    assert len(backups(Client(service.port))) == made + 1
+
+
 def test_a_backup_that_fails_is_told(make_service, tmp_path):
     service = make_service(KONTOR_BACKUP_DIR=tmp_path / "backups").start()
     (tmp_path / "backups").mkdir(exist_ok=True)
