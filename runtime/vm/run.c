@@ -76,12 +76,14 @@ static void place_of_message(struct kt_script *script, struct kt_script_error *e
     err->line = line;
 }
 
-/* The innermost line of the bundle that was executing. */
+/* The innermost line of the bundle that was executing; what the service itself put into it renders
+ * for a script, whose line counts. */
 static void find_place(lua_State *co, struct kt_script_error *err) {
     lua_Debug ar;
     for (int level = 0; co != NULL && lua_getstack(co, level, &ar); level++) {
         lua_getinfo(co, "Sl", &ar);
-        if (ar.source[0] != '@')
+        if (ar.source[0] != '@' ||
+            strncmp(ar.source + 1, KT_SCRIPT_OWN, strlen(KT_SCRIPT_OWN)) == 0)
             continue;
         /* Where the interpreter itself has raised, only the message knows the line. */
         if (ar.currentline <= 0 &&

@@ -13,6 +13,7 @@
 #include "vm/vm.h"
 
 #define KT_SCRIPT_SOURCE_MAX (1 << 20) /* bytes of one file */
+#define KT_SCRIPT_OWN "template/" /* files of a bundle that come from lua/, not from its author */
 #define KT_SCRIPT_VALUE_MAX (1 << 20)  /* bytes of one call's arguments, of a result */
 #define KT_SCRIPT_EMIT_MAX (4 << 20)   /* bytes of all emits of a run */
 #define KT_SCRIPT_STEPS 20000000000ull /* default budget: about 40 s of CPU */

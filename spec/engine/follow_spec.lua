@@ -137,11 +137,15 @@ describe("a follower", function()
 
   it("of a template with a fault gets the place", function()
     prompt("spec-broken", "one\n{{ missing }}")
-    local broken, its_instance = support.project [[
-      workflow { name = "b", run = function() return template.render("spec-broken", {}) end }
+    local broken, its_instance, its_agent = support.project [[
+      workflow { name = "b", run = function()
+        local text = template.render("spec-broken", {})
+        return text
+      end }
     ]]
     local doc = support.run(broken, its_instance)
     assert.same({ "failed", "template_error" }, { doc.status, doc.error.code })
+    assert.same({ script = "agents/" .. its_agent .. "/workflow.lua", line = 2 }, doc.error.where)
     assert.truthy(doc.error.message:find("spec-broken:2:", 1, true), doc.error.message)
     local none, none_instance = support.project [[
       workflow { name = "n", run = function() return template.render("spec-nowhere", {}) end }
