@@ -210,6 +210,8 @@ local function serve_row(row)
     ready.served(row, serve(project))
   elseif not err or err.code == "not_found" then
     ready.served(row, nil)
+  else -- it is being restored, or cannot be opened now
+    ready.served(row, clock.now() + 1000)
   end
 end
 

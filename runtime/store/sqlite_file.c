@@ -135,7 +135,8 @@ static struct sq_file *new_file(struct sq_engine *e, const char *name, const str
     return f;
 }
 
-struct sq_file *sq_file_acquire(struct sq_engine *e, const char *name, struct kt_error *err) {
+static struct sq_file *acquire(struct sq_engine *e, const char *name, bool damaged_too,
+                               struct kt_error *err) {
     struct sq_file *f, *old = NULL, *extra = NULL;
     struct stat st;
     char path[4096];
@@ -163,7 +164,7 @@ struct sq_file *sq_file_acquire(struct sq_engine *e, const char *name, struct kt
     if (f != NULL && f->dropping) {
         kt_fail(err, KT_NOT_FOUND, "no database %s", name);
         f = NULL;
-    } else if (quarantined(e, name, &st)) {
+    } else if (!damaged_too && quarantined(e, name, &st)) {
         kt_fail(err, KT_STORE_CORRUPT, "database %s is damaged and set aside", name);
         f = NULL;
     } else if (st.st_ino != 0) {
@@ -184,6 +185,10 @@ struct sq_file *sq_file_acquire(struct sq_engine *e, const char *name, struct kt
     if (extra != NULL)
         free_file(extra);
     return f;
+}
+
+struct sq_file *sq_file_acquire(struct sq_engine *e, const char *name, struct kt_error *err) {
+    return acquire(e, name, false, err);
 }
 
 void sq_file_release(struct sq_file *f) {
@@ -228,7 +233,8 @@ void sq_reader_put(struct sq_conn *c) {
 }
 
 /* SQLite counts for a connection the commits of all others, in this process and elsewhere; which
- * connection counted is part of the answer. On the loop's thread: it reads shared memory, no file. */
+ * connection counted is part of the answer. On the loop's thread: it reads shared memory, no file.
+ */
 int64_t sq_version(struct kt_engine *engine, const char *db) {
     static int64_t watches; /* of all engines of the process, one after the other */
     struct sq_engine *e = (struct sq_engine *)engine;
@@ -397,10 +403,12 @@ int sq_create(struct kt_engine *engine, const char *name, struct kt_error *err) 
             goto out;
         }
     }
-    /* Made by us first: SQLite would leave it to the umask who may read it, also of -wal and -shm. */
+    /* Made by us first: SQLite would leave it to the umask who may read it, also of -wal and -shm.
+     */
     int fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) {
-        rc = kt_fail(err, errno == ENOSPC || errno == EDQUOT ? KT_STORAGE_FULL : KT_STORE_UNAVAILABLE,
+        rc = kt_fail(err,
+                     errno == ENOSPC || errno == EDQUOT ? KT_STORAGE_FULL : KT_STORE_UNAVAILABLE,
                      "%s: %s", temp, strerror(errno));
         goto out;
     }
@@ -443,13 +451,36 @@ int sq_exists(struct kt_engine *engine, const char *name, bool *yes, struct kt_e
     return 0;
 }
 
+/* What a drop removes, under its present names and those that they get first. The log before its
+ * database: no other one of that name must find it, wherever a drop ends. */
+static const char *const parts[] = {"-wal", "-shm", "", ".lock"};
+
+static int unlink_gone(struct sq_engine *e, const char *name, struct kt_error *err) {
+    char path[4200];
+    int rc = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        snprintf(path, sizeof path, "%s/.gone-%s.db%s", e->dir, name, parts[i]);
+        if (unlink(path) != 0 && errno != ENOENT && rc == 0)
+            rc = kt_fail(err, KT_STORE_UNAVAILABLE, "%s: %s", path, strerror(errno));
+    }
+    return rc == 0 ? sync_dir(e, err) : rc;
+}
+
 int sq_drop(struct kt_engine *engine, const char *name, struct kt_error *err) {
-    static const char *const parts[] = {"", "-wal", "-shm", ".lock"};
     struct sq_engine *e = (struct sq_engine *)engine;
     char from[4096], to[4200];
-    struct sq_file *f = sq_file_acquire(e, name, err);
+    struct sq_file *f = acquire(e, name, true, err);
+    if (f == NULL && err->code == KT_NOT_FOUND) {
+        /* A drop that was killed may have left the rest. */
+        path_of(e, name, ".lock", from, sizeof from);
+        struct kt_error why;
+        unlink(from);
+        if (unlink_gone(e, name, &why) == 0)
+            return -KT_NOT_FOUND;
+        *err = why;
+    }
     if (f == NULL)
-        return err ? -(int)err->code : -KT_INTERNAL;
+        return -(int)err->code;
     int rc = 0;
     pthread_mutex_lock(&e->lock);
     f->dropping = true; /* new calls find no such database */
@@ -461,8 +492,12 @@ int sq_drop(struct kt_engine *engine, const char *name, struct kt_error *err) {
     if (f->refs > 1)
         rc = kt_fail(err, KT_STORE_UNAVAILABLE, "database %s is in use", name);
     pthread_mutex_unlock(&e->lock);
-    if (rc == 0 && sq_writer_lock(f, false, err) == NULL)
-        rc = err ? -(int)err->code : -KT_INTERNAL;
+    if (rc == 0) { /* as a writer, but without a connection: it may not be one of SQLite's files */
+        pthread_mutex_lock(&f->write_lock);
+        rc = flock_wait(f, false, err);
+        if (rc != 0)
+            pthread_mutex_unlock(&f->write_lock);
+    }
     if (rc != 0) {
         pthread_mutex_lock(&e->lock);
         f->dropping = false;
@@ -483,12 +518,7 @@ int sq_drop(struct kt_engine *engine, const char *name, struct kt_error *err) {
     pthread_mutex_unlock(&e->lock);
     sq_writer_unlock(f);
     sq_file_release(f);
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        snprintf(to, sizeof to, "%s/.gone-%s.db%s", e->dir, name, parts[i]);
-        if (unlink(to) != 0 && errno != ENOENT && rc == 0)
-            rc = kt_fail(err, KT_STORE_UNAVAILABLE, "%s: %s", to, strerror(errno));
-    }
-    return rc == 0 ? sync_dir(e, err) : rc;
+    return rc == 0 ? unlink_gone(e, name, err) : rc;
 }
 
 static int by_text(const void *a, const void *b) {

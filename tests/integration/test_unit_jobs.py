@@ -146,6 +146,30 @@ def test_a_damaged_backup_is_not_restored(make_service):
     whole(service)
 
 
+@pytest.mark.skipif(ON_MONGODB, reason="a damaged file of the embedded store")
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b"nothing of SQLite" * 4096, lambda b: b[:8192] + bytes(len(b) - 8192), lambda b: None])
+def test_a_damaged_project_is_restored(make_service, damage):
+    service = filled(make_service)
+    backup = service.job("POST", f"{ACME}/backups", {})["result"]["backup_id"]
+    service.stop()
+    path = service.data / f"{service.prefix}acme.db"
+    broken = damage(path.read_bytes())
+    path.unlink() if broken is None else path.write_bytes(broken)
+    service.start()
+    service.get(f"{ACME}/agent-instances")
+    kontor(service, "restore", "acme", backup)
+    assert names(service) == {"ERP", "sleeper"} and service.get(f"{ACME}/executions/{service.run}/report").status == 200
+    whole(service)
+
+
+def test_a_drop_that_was_killed_leaves_nothing(make_service):
+    service = filled(make_service)
+    for left in ("", "-wal", ".lock"):
+        (service.data / f".gone-{service.prefix}acme.db{left}").write_bytes(b"x")
+    service.job("POST", f"{ACME}/erase", {"confirm": "acme"})
+    assert ON_MONGODB or not [p for p in service.data.iterdir() if "acme" in p.name]
+
+
 def test_clone(make_service):
     service = filled(make_service)
     job = service.job("POST", f"{ACME}/clone", {"project_id": "twin", "project_name": "Twin"})

@@ -3,6 +3,7 @@
 --- worker.
 local config = require "kt.config"
 local crypto = require "kt.crypto"
+local ffi = require "ffi"
 local jobs = require "domain.job"
 local lease = require "engine.lease"
 local migrations = require "domain.migrations"
@@ -25,6 +26,14 @@ local function master_ready()
   local ok, err = store.create(name)
   if not ok and err.code ~= "already_exists" then return nil, err end
   return migrations.run("master", store.database(name))
+end
+
+ffi.cdef "char *getcwd(char *buf, size_t size);"
+
+local function working_folder()
+  local buf = ffi.new("char[4096]")
+  assert(ffi.C.getcwd(buf, 4096) ~= nil, "the working folder is gone")
+  return ffi.string(buf)
 end
 
 local function none() end
@@ -117,7 +126,9 @@ end
 
 run["import"] = function(values, ctx)
   ctx.query = { without_secrets = values["without-secrets"] or false }
-  local done, err = carry_out(function() return unit.import(ctx, values[2]) end, ctx)
+  -- Whoever goes on with it may work in another folder.
+  local folder = values[2]:find("^/") and values[2] or working_folder() .. "/" .. values[2]
+  local done, err = carry_out(function() return unit.import(ctx, folder) end, ctx)
   if not done then return nil, err end
   warn(done)
   print(values[1] .. " is imported")
