@@ -176,10 +176,13 @@ end
 ---@return kontor.Error|nil with `coll` of the op that failed
 function M.start(ctx, job, ops)
   local result = answer.text(202, schema.to_json(ty, job), {Location = "/api/v1/master/jobs/" .. job._id})
-  local done, err = commit.run(ctx, places.master(), ops, result)
-  if not done then return nil, err end
-  task.detach(M.work, job)
-  return done
+  -- A client that goes away must not take the task from a job whose commit is on its way: nobody would work at it.
+  return task.detach(function()
+    local done, err = commit.run(ctx, places.master(), ops, result)
+    if not done then return nil, err end
+    task.detach(M.work, job)
+    return done
+  end):join()
 end
 
 ---Take over the running jobs of dead incarnations.

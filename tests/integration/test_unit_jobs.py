@@ -3,8 +3,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -357,6 +359,17 @@ def test_a_disk_that_is_full_on_the_way(make_service, kind):
         assert names(service, "twin") == {"ERP", "sleeper"}
     assert names(service) == {"ERP", "sleeper"}
     whole(service)
+
+
+def test_a_client_that_does_not_wait(make_service):
+    """A job that is in the store is worked at, whether its client waits for the answer or not."""
+    service = filled(make_service)
+    for n in range(100):
+        with socket.create_connection(("127.0.0.1", service.port)) as s:
+            s.sendall(f"POST {ACME}/backups HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".encode())
+            time.sleep(n / 20000)  # so that some of them go while the commit is on its way
+    service.job("POST", f"{ACME}/backups", {})
+    eventually(lambda: {j["status"] for j in service.documents(service.master)["kt_m_jobs"]} == {"completed"}, "all jobs have ended")
 
 
 def test_one_job_at_a_time(make_service):
