@@ -22,7 +22,6 @@ local setup = require "domain.setup"
 local store = require "kt.store"
 local streams = require "http.streams"
 local task = require "kt.task"
-local unit_files = require "domain.unit_files"
 local unit_tar = require "domain.unit_tar"
 local upload = require "domain.upload"
 
@@ -177,8 +176,6 @@ local function start(ctx)
   sweeping = task.detach(unit_tar.sweep)
   if ctx.slot == 0 then
     resuming = task.detach(secret_key.resume)
-    ok, err = unit_files.sweep()
-    if not ok then log.warn("unit.sweep", {msg = tostring(err.code) .. ": " .. tostring(err.message)}) end
   end
   health.state.status = "ready"
   return true

@@ -123,24 +123,9 @@ function M.manifest(folder)
   return m, nil, crypto.sha256(text)
 end
 
----The folder of a job's own files. It goes with the job; M.sweep removes those that a crash left.
+---The folder of a job's own files. It goes with the job; what a crash left is swept (domain/unit_tar.lua).
 ---@param job_id string
 ---@return string
 function M.work_folder(job_id) return ("%s/jobs/%s"):format(config.get("KONTOR_DATA_DIR"), job_id) end
-
----Remove the work folders whose jobs have ended.
----@return true|nil
----@return kontor.Error|nil
-function M.sweep()
-  local root = config.get("KONTOR_DATA_DIR") .. "/jobs"
-  local entries, err = file.list(root)
-  if not entries then return err.code == "not_found" or nil, err end
-  for _, entry in ipairs(entries) do
-    local job
-    job, err = project.master():find_one("kt_m_jobs", {_id = entry.name, status = "running"}, {projection = {"_id"}})
-    if not job and not err then file.remove(root .. "/" .. entry.name) end
-  end
-  return true
-end
 
 return M

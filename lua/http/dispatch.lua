@@ -166,6 +166,9 @@ local function prepare(ctx, app)
     end
     if charset_fault(req) then return nil, charset_fault(req) end
     ctx.upload_media = media
+    -- For the idempotency key: a streamed body is told from another one by what is said about it.
+    local headers = req.headers
+    ctx.body_text = table.concat({req.query or "", headers["content-length"] or "", headers["content-digest"] or ""}, "\n")
   end
   if #errors > 0 then return nil, problem.err("validation_failed", nil, {errors = errors}) end
   if foreign then return nil, problem.err("not_found") end

@@ -2,8 +2,12 @@
 
 local clock = require "kt.clock"
 local dispatch = require "http.dispatch"
+local ids = require "domain.ids"
+local job = require "domain.job"
 local log = require "kt.log"
 local T = require "http.types"
+local task = require "kt.task"
+local unit = require "units.copy"
 local unit_tar = require "domain.unit_tar"
 
 local media_type = "application/x-tar"
@@ -42,12 +46,40 @@ local function export(ctx)
   return {streamed = true}
 end
 
+-- The job's commit, in a task that the client does not end: then the folder is the job's.
+local function begin(ctx, place, job_id)
+  task.defer(function() task.detach(unit_tar.leave, place) end)
+  local done, err = unit.handler(function() return unit.import(ctx, place.folder, job_id) end)(ctx)
+  -- Not known: who sweeps will see whether there is a job.
+  place.kept = done ~= nil or err.code == "outcome_unknown"
+  return done, err
+end
+
+local function import(ctx)
+  ctx.params = {project_id = ctx.query.project_id}
+  -- Before the bytes come.
+  local ok, err = unit.refuse_taken(ctx.query.project_id)
+  if not ok then return nil, err end
+  local job_id = ids.new("job")
+  local place
+  place, err = unit_tar.receive(ctx, job_id)
+  if not place then return nil, err end
+  place.handed_over = true
+  return task.detach(begin, ctx, place, job_id):join()
+end
+
 return {
-  {method = "GET", path = "/api/v1/projects/{project_id}/export", operation_id = "exportProject", role = "admin", tag = "projects",
+  {method = "GET", path = "/api/v1/projects/{project_id}/export", operation_id = "exportProject", role = "admin", tag = "units",
     summary = "A project as a tar of BSON files, as it is now", params = {project_id = T.project_id}, produces = {media_type},
     answers = {[200] = {doc = "The tar", media = {media_type}, headers = {"Content-Disposition", "Content-Length"}}},
     handler = function(ctx)
       if ctx.req.method == "HEAD" then return {status = 200, headers = {["Content-Type"] = media_type}} end
       return unit_tar.work(export, ctx)
     end},
+  {method = "POST", path = "/api/v1/master/projects/import", operation_id = "importProject", role = "admin", tag = "units",
+    summary = "Make a new project out of the tar of an export",
+    query = {{"project_id", T.project_id, required = true, doc = "of the new project"}, unit.types.without_secrets},
+    upload = {media_type, "application/gzip"}, headers = {{"Content-Encoding", "gzip or identity; gzip is also taken without"}},
+    answers = {[202] = {type = job.types.job, doc = "A job loads it", headers = {"Location"}}},
+    handler = function(ctx) return unit_tar.work(import, ctx) end},
 }

@@ -35,6 +35,7 @@ local without_secrets = {"without_secrets", T.bool, default = false,
   doc = "Leave out secrets whose key is not here, instead of refusing"}
 
 M.types = {
+  without_secrets = without_secrets,
   backup = T.object("BackupCreate", {}),
   restore = T.object("RestoreProject", {{"backup_id", T.made_id("bak"), required = true}}),
   clone = T.object("CloneProject", {{"project_id", T.project_id, required = true, doc = "Of the clone"},
@@ -207,7 +208,11 @@ local function reserve(ctx, job, plain, id, name, number)
   return {op = "insert", coll = coll, doc = stored}
 end
 
-local function refuse_taken(id)
+---May a new project have this id?
+---@param id string
+---@return true|nil
+---@return kontor.Error|nil already_exists, forbidden
+function M.refuse_taken(id)
   if not project.exists_here(id) then return nil, problem.err("forbidden", "This service has one project only (ENABLE_MULTI_TENANT).") end
   local doc, err = master():find_one(coll, {_id = id}, {projection = {"_id"}})
   if err then return nil, err end
@@ -248,7 +253,7 @@ function M.clone(ctx)
   if not source then return nil, err end
   local id = ctx.body.project_id
   local ok
-  ok, err = refuse_taken(id)
+  ok, err = M.refuse_taken(id)
   if not ok then return nil, err end
   local number
   number, err = project.next_number()
@@ -289,7 +294,7 @@ end})
 ---@return table[]|kontor.Error ops of the commit that begins it
 function M.import(ctx, folder, job_id)
   local id = ctx.params.project_id
-  local ok, err = refuse_taken(id)
+  local ok, err = M.refuse_taken(id)
   if not ok then return nil, err end
   local m
   m, err = unit_files.manifest(folder)

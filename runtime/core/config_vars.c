@@ -88,6 +88,8 @@ const struct kt_config_var kt_config_vars[] = {
     {"KONTOR_BACKUP_DIR", KT_CONFIG_FOLDER, "", 0, 0, NULL,
      "Folder of the projects' backups, shared by all hosts that serve; backups in KONTOR_DATA_DIR when "
      "unset."},
+    {"KONTOR_IMPORT_MAX_BYTES", KT_CONFIG_INT, "68719476736", 1, 1LL << 52, NULL,
+     "Greatest project that is imported over HTTP: bytes of the tar, and of the files in it."},
     {"MASTER_DATABASE_NAME", KT_CONFIG_TEXT, "ktern-masterdb", 0, 0, check_name,
      "Name of the master database."},
     {"PROJECT_DATABASE_PREFIX", KT_CONFIG_TEXT, "ktern-project-", 0, 0, check_prefix,

@@ -91,7 +91,7 @@ def routes(world):
             body = about.get("requestBody", {}).get("content", {})
             found.append({"path": path, "method": method.upper(), "id": about["operationId"], "role": about["x-kontor-role"],
                           "whole": about.get("x-kontor-whole", False), "near": about.get("x-kontor-near", False),
-                          "json": body.get("application/json", {}).get("example"), "upload": "text/csv" in body})
+                          "json": body.get("application/json", {}).get("example"), "upload": next((media for media in body if media != "application/json"), None)})
     assert len(found) > 40
     return found
 
@@ -100,7 +100,7 @@ def send(world, key, route, ids, **headers):
     """A good request of the route, filled with these ids."""
     path = re.sub(r"\{(\w+)\}", lambda m: ids[m[1]], route["path"])
     if route["upload"]:
-        return world.ask(key, route["method"], path, b"vendor_id\n1\n", {"Content-Type": "text/csv", **headers})
+        return world.ask(key, route["method"], path, b"vendor_id\n1\n", {"Content-Type": route["upload"], **headers})
     body = route["json"] if route["method"] in ("POST", "PUT") else None
     return world.ask(key, route["method"], path, body, headers)
 

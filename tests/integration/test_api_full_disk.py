@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 from client import Client, check_problem
+from conftest import eventually
 
 MASTER = "/api/v1/master"
 DATASETS = "/api/v1/projects/default/datasets"
@@ -51,4 +52,39 @@ def test_it_goes_on(small_disk, make_service):
     api.ok("POST", f"{DATASETS}/{kept['dataset_id']}/seal", {}, want=(200,))
     names = {d["dataset_id"] for d in api.pages(DATASETS, 100)}
     assert names == made | {kept["dataset_id"]}
+    service.stop()
+
+
+def test_projects_as_tars(small_disk, make_service):
+    """An import and an export that do not fit leave nothing, and what is there goes on."""
+    service = make_service(KONTOR_DATA_DIR=small_disk / "data").start()
+    api = Client(service.port)
+    made = api.ok("POST", DATASETS, {"name": "kept"}, want=(201,))
+    assert api.upload("default", made["dataset_id"], "a.csv", b"a\n" + b"".join(b"%060d\n" % i for i in range(50000))).status == 200
+
+    def left_over():
+        """Files on their way: of uploads, exports, imports."""
+        return [p for kind in ("uploads", "exports", "jobs") for p in (small_disk / "data" / kind).rglob("*") if p.is_file()]
+
+    def fill_up_to(left):
+        eventually(lambda: not left_over(), f"nothing is on its way: {left_over()}")
+        (small_disk / "filler").unlink(missing_ok=True)
+        free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+        (small_disk / "filler").write_bytes(bytes(free - left))
+
+    def send(data):
+        return api.send("POST", f"{MASTER}/projects/import?project_id=copy", raw=data, headers={"Content-Type": "application/x-tar"})
+
+    fill_up_to(1048576)
+    check_problem(api.get("/api/v1/projects/default/export"), 507, "storage_full")
+    check_problem(send(bytes(2 * 1048576)), 507, "storage_full")
+    fill_up_to(5 * 1048576)
+    data = api.get("/api/v1/projects/default/export")
+    assert data.status == 200 and len(data.body) > 3_000_000
+    # It comes, and does not fit a second time beside itself.
+    fill_up_to(len(data.body) + 1048576)
+    check_problem(send(data.body), 507, "storage_full")
+    eventually(lambda: not left_over(), "nothing is left of the import")
+    assert api.get(f"{MASTER}/projects/copy").status == 404
+    assert api.post(DATASETS, {"name": "more"}).status == 201
     service.stop()

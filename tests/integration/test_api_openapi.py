@@ -1,4 +1,5 @@
 """The API document: valid, complete, and its examples can be sent as they stand."""
+import gzip
 import re
 
 import pytest
@@ -8,6 +9,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from client import Client
+from conftest import eventually
 
 DEFAULT = "default"
 
@@ -43,6 +45,20 @@ def validator(document, schema):
     return Draft202012Validator(absolute(schema), registry=registry)
 
 
+def binary(content):
+    """A body that is no text, of which no example can be written down."""
+    return content["schema"].get("format") == "binary"
+
+
+def wait_completed(api, job_id):
+    def ended():
+        job = api.ok("GET", f"/api/v1/master/jobs/{job_id}", want=(200,))
+        return job if job["status"] != "running" else None
+    job = eventually(ended, f"{job_id} has ended")
+    assert job["status"] == "completed", job
+    return job
+
+
 def test_valid(document):
     validate(document)
 
@@ -56,7 +72,7 @@ def test_every_operation_is_documented(document):
         assert named == set(re.findall(r"{([^}]+)}", path))
         if method in ("POST", "PUT"):
             for media, content in operation["requestBody"]["content"].items():
-                assert "example" in content, (method, path, media)
+                assert "example" in content or binary(content), (method, path, media)
 
 
 def test_examples_fit_their_schemas(document):
@@ -75,14 +91,23 @@ def test_every_example_can_be_sent_after_setup(api, document):
             "path": "lib%2Fexample.lua", "tool_id": "ticket-search"}
     prompts = api.ok("GET", "/api/v1/master/system-prompts")["data"]
     made["prompt_id"] = prompts[0]["prompt_id"]
-    order = {"createDataset": 0, "putTable": 1, "sealDataset": 2, "createExecution": 3, "cancelExecution": 4, "archiveDataset": 5}
+    order = {"createDataset": 0, "putTable": 1, "sealDataset": 2, "createExecution": 3, "cancelExecution": 4, "archiveDataset": 5,
+             "createBackup": 6, "restoreProject": 7, "cloneProject": 8, "importProject": 9, "eraseProject": 10}
     todo = [o for o in operations(document) if o[0] in ("POST", "PUT")]
     for method, path, operation in sorted(todo, key=lambda o: order.get(o[2]["operationId"], -1)):
         name = operation["operationId"]
+        if name == "eraseProject":  # of the one that createProject's example made
+            made["project_id"] = operation["requestBody"]["content"]["application/json"]["example"]["confirm"]
         target = re.sub(r"{([^}]+)}", lambda m: made[m.group(1)], path)
         for media, content in operation["requestBody"]["content"].items():
-            if media == "application/json":
+            if name == "restoreProject":  # its example names a backup that setup does not make
+                answer = api.send(method, target, {"backup_id": made["backup_id"]})
+            elif media == "application/json":
                 answer = api.send(method, target, content["example"])
+            elif binary(content):
+                data = api.get(f"/api/v1/projects/{DEFAULT}/export").body
+                answer = api.send(method, f"{target}?project_id=by-{media.split('/')[1]}",
+                                  raw=gzip.compress(data) if media == "application/gzip" else data, headers={"Content-Type": media})
             else:
                 answer = api.send(method, target, raw=content["example"].encode(), headers={"Content-Type": media})
             # A short run may have ended before it is cancelled.
@@ -94,6 +119,9 @@ def test_every_example_can_be_sent_after_setup(api, document):
             declared = operation["responses"][str(answer.status)]["content"]["application/json"]["schema"]
             faults = list(validator(document, declared).iter_errors(doc))
             assert not faults, (name, [f.message for f in faults], doc)
+            if "job_id" in doc:
+                job = wait_completed(api, doc["job_id"])
+                made.update(job["result"] if name == "createBackup" else {})
             if name == "createDataset":
                 made["dataset_id"] = doc["dataset_id"]
             if name == "createExecution":
@@ -113,6 +141,8 @@ def test_reads_answer_as_declared(api, document):
     made["key_id"] = api.ok("POST", f"/api/v1/projects/{DEFAULT}/api-keys", {"name": "k", "role": "viewer"})["key_id"]
     api.ok("POST", "/api/v1/master/tools", {"tool_id": "read-it", "name": "Read", "description": "Reads.", "kind": "http",
                                             "http": {"method": "GET", "url": "https://tickets.example/"}}, want=(201,))
+    made["job_id"] = api.ok("POST", f"/api/v1/projects/{DEFAULT}/backups", {})["job_id"]
+    made.update(wait_completed(api, made["job_id"])["result"])
     made["name"] = "invoice.csv"
     assert api.upload(DEFAULT, dataset["dataset_id"], made["name"], b"invoice_id\n1\n").status == 200
     for base in ("/api/v1/master", f"/api/v1/projects/{DEFAULT}"):

@@ -23,7 +23,8 @@ SHOWN = {
     "KONTOR_LOG_LEVEL": "test_log_level", "KONTOR_DEV": "test_dev", "KONTOR_HOSTS": "test_hosts",
     "KONTOR_EGRESS_ALLOW": "test_egress_allow",
     "KONTOR_MASTER_KEY": "test_master_key", "KONTOR_MASTER_KEY_OLD": "test_master_key",
-    "KONTOR_HOME": "test_home", "KONTOR_BACKUP_DIR": "test_backup_folder", "MONGODB_URL": "test_mongodb_url",
+    "KONTOR_HOME": "test_home", "KONTOR_BACKUP_DIR": "test_backup_folder",
+    "KONTOR_IMPORT_MAX_BYTES": "test_import_max_bytes", "MONGODB_URL": "test_mongodb_url",
     "MASTER_DATABASE_NAME": "test_database_names",
     "PROJECT_DATABASE_PREFIX": "test_database_names", "KONTOR_PROJECT_USERS": "test_project_users",
     "ENABLE_MULTI_TENANT": "test_one_tenant",
@@ -246,6 +247,13 @@ def test_backup_folder(make_service):
     service = make_service(KONTOR_BACKUP_DIR="kept").start()
     done = service.job("POST", "/api/v1/projects/default/backups", {})
     assert (service.tmp / "kept/default" / done["result"]["backup_id"] / "manifest.json").exists()
+
+
+def test_import_max_bytes(make_service):
+    service = make_service(KONTOR_IMPORT_MAX_BYTES=1000).start()
+    path, headers = "/api/v1/master/projects/import?project_id=copy", {"Content-Type": "application/x-tar"}
+    assert service.post(path, b"x" * 1001, headers=headers).status == 413
+    assert service.post(path, b"x" * 1000, headers=headers).status == 422  # which is no tar
 
 
 def test_one_tenant(make_service):
