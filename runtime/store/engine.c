@@ -49,6 +49,14 @@ static void free_doc(bson_t **doc) {
     *doc = NULL;
 }
 
+bool kt_is_lookup(const struct kt_read *r) {
+    const struct kt_cond *id = r->filter.conds;
+    return r->kind == KT_FIND && r->limit == 1 && r->filter.count == 1 &&
+           r->filter.branch_count == 0 && r->sort.count == 0 && r->after == NULL &&
+           r->fields == NULL && (r->one || !r->json) && id->op == KT_EQ &&
+           strcmp(id->path, "_id") == 0 && id->value.value_type == BSON_TYPE_UTF8;
+}
+
 void kt_read_free(struct kt_read *r) {
     kt_filter_free(&r->filter);
     free_doc(&r->after);

@@ -63,6 +63,15 @@ struct kt_read {
 };
 void kt_read_free(struct kt_read *r);
 
+#define KT_LOOKUPS 64
+/* A read of one whole document by its _id, which is text; where its outcome goes. */
+struct kt_lookup {
+    struct kt_read *read;
+    int *rc;
+    struct kt_error *error;
+};
+bool kt_is_lookup(const struct kt_read *r);
+
 enum kt_write_kind { KT_INSERT, KT_UPDATE, KT_REPLACE, KT_DELETE,
                      KT_ENSURE_COLLECTION, KT_ENSURE_INDEX };
 
@@ -143,6 +152,9 @@ struct kt_engine_class {
     /* All below: any store thread, at the same time. db is a checked name; a database that does not
      * exist is -KT_NOT_FOUND and is not made. */
     int (*read)(struct kt_engine *e, const char *db, struct kt_read *r, struct kt_error *err);
+    /* Lookups in one collection, KT_LOOKUPS at most, that have waited together. NULL where asking for
+     * them at once gains nothing: then `read` gets each. */
+    void (*lookup)(struct kt_engine *e, const char *db, struct kt_lookup *list, int n);
     /* Takes commits from `next` until it gives NULL or the batch is full, makes all of them durable
      * at once, and sets their rc. One that fails does not touch the others. Returns their number.
      */

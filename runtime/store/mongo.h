@@ -143,6 +143,7 @@ void mg_tidy(struct kt_engine *e);
 void mg_stats(struct kt_engine *e, struct kt_store_stats *out);
 
 /* mongo_read.c, mongo_write.c, mongo_schema.c */
+void mg_lookup(struct kt_engine *e, const char *db, struct kt_lookup *list, int n);
 int mg_read(struct kt_engine *e, const char *db, struct kt_read *r, struct kt_error *err);
 int mg_write(struct kt_engine *e, const char *db, struct kt_commit *(*next)(void *), void *ud);
 /* A collection or an index that is to be there. */

@@ -425,6 +425,7 @@ const struct kt_engine_class kt_engine_mongo = {
     .open = mg_open,
     .close = mg_close,
     .read = mg_read,
+    .lookup = mg_lookup,
     .write = mg_write,
     .create = mg_create,
     .exists = mg_exists,

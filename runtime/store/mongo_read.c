@@ -340,3 +340,105 @@ int mg_read(struct kt_engine *engine, const char *db, struct kt_read *r, struct 
     mg_put(e, client);
     return rc == 0 ? 0 : -(int)err->code;
 }
+
+/* ---- lookups that have waited together: one find for all of them ---- */
+
+static void clear_lookups(struct kt_lookup *list, int n) {
+    for (int i = 0; i < n; i++) {
+        kt_buf_clear(&list[i].read->out);
+        list[i].read->count = 0;
+        *list[i].rc = 0;
+    }
+}
+
+static const bson_value_t *id_of(const struct kt_lookup *l) {
+    return &l->read->filter.conds[0].value;
+}
+
+static void add_ids(const struct kt_lookup *list, int n, bson_t *filter) {
+    bson_t test, ids;
+    char text[16];
+    const char *key;
+    uint32_t count = 0;
+    BSON_APPEND_DOCUMENT_BEGIN(filter, "_id", &test);
+    BSON_APPEND_ARRAY_BEGIN(&test, "$in", &ids);
+    for (int i = 0, j; i < n; i++) {
+        for (j = 0; j < i && kt_val_cmp(id_of(&list[j]), id_of(&list[i])) != 0; j++)
+            ;
+        if (j < i) /* asked for already */
+            continue;
+        size_t len = bson_uint32_to_string(count++, &key, text, sizeof text);
+        bson_append_value(&ids, key, (int)len, id_of(&list[i]));
+    }
+    bson_append_array_end(&test, &ids);
+    bson_append_document_end(filter, &test);
+}
+
+static void hand_out(struct kt_lookup *list, int n, const bson_t *doc) {
+    bson_iter_t it;
+    if (!bson_iter_init_find(&it, doc, "_id"))
+        return;
+    for (int i = 0; i < n; i++)
+        if (list[i].read->count == 0 && kt_val_cmp(id_of(&list[i]), bson_iter_value(&it)) == 0)
+            *list[i].rc = find_row(list[i].read, doc, list[i].error);
+}
+
+static int lookup_once(struct mg_engine *e, mongoc_client_t *client, const char *db,
+                       struct kt_lookup *list, int n, struct kt_error *err) {
+    bson_t command = BSON_INITIALIZER, filter, reply, opts = BSON_INITIALIZER;
+    bson_error_t error;
+    const bson_t *doc, *broken;
+    int64_t ms = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t one = mg_time(&list[i].read->limits);
+        ms = one > ms ? one : ms;
+    }
+    BSON_APPEND_UTF8(&command, "find", list[0].read->coll);
+    BSON_APPEND_DOCUMENT_BEGIN(&command, "filter", &filter);
+    add_ids(list, n, &filter);
+    bson_append_document_end(&command, &filter);
+    BSON_APPEND_INT64(&command, "maxTimeMS", ms);
+    int rc = mg_known(e, client, db, err);
+    if (rc == 0 && (rc = run(client, db, &command, &reply, err)) != 0)
+        bson_destroy(&reply);
+    if (rc == 0) { /* takes the reply */
+        mongoc_cursor_t *cursor =
+            mongoc_cursor_new_from_command_reply_with_opts(client, &reply, &opts);
+        while (mongoc_cursor_next(cursor, &doc))
+            hand_out(list, n, doc);
+        if (mongoc_cursor_error_document(cursor, &error, &broken))
+            rc = mg_fail(&error, broken, false, err);
+        mongoc_cursor_destroy(cursor);
+    }
+    bson_destroy(&command);
+    bson_destroy(&opts);
+    return rc;
+}
+
+void mg_lookup(struct kt_engine *engine, const char *db, struct kt_lookup *list, int n) {
+    struct mg_engine *e = (struct mg_engine *)engine;
+    struct kt_lookup live[KT_LOOKUPS];
+    struct kt_error err;
+    int count = 0;
+    for (int i = 0; i < n; i++)
+        if ((*list[i].rc = kt_limit_check(&list[i].read->limits, list[i].error)) == 0)
+            live[count++] = list[i];
+    if (count == 1)
+        *live[0].rc = mg_read(engine, db, live[0].read, live[0].error);
+    if (count <= 1)
+        return;
+    mongoc_client_t *client = mg_get(e, db, &err);
+    int rc = client == NULL ? -(int)err.code : 0;
+    if (client != NULL) {
+        while ((rc = lookup_once(e, client, db, live, count, &err)) != 0 &&
+               mg_renew(e, &client, &err))
+            clear_lookups(live, count);
+        mg_put(e, client);
+    }
+    for (int i = 0; i < count; i++)
+        if (rc != 0) {
+            *live[i].rc = -(int)err.code;
+            *live[i].error = err;
+        } else if (*live[i].rc == 0 && live[i].read->out.failed)
+            *live[i].rc = kt_fail(live[i].error, KT_NO_MEMORY, "no memory for the answer");
+}

@@ -2,17 +2,21 @@
 #include "store/store.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define TIDY_MS 1000
 #define SLOW_THREADS 2
 
-/* The commits that wait for one database, and the job that takes them, one batch after the other.
- * Made by the first commit, freed when the job ended and nothing waits. */
+/* The commits that wait for one database, or the lookups for one collection, and the job that takes
+ * them, one batch after the other. Made by the first of them, freed when the job ended and nothing
+ * waits. */
 struct queue {
     struct kt_store *store;
+    struct kt_pool *pool;
     char db[KT_NAME_MAX + 1];
+    char coll[KT_NAME_MAX + 1]; /* of lookups; empty: commits */
     struct kt_job job;
     struct kt_call *first, **tail;       /* store->lock */
     int waiting;                         /* store->lock */
@@ -32,7 +36,7 @@ struct kt_store {
     uv_async_t async;
     int handles;
     pthread_mutex_t lock;
-    struct kt_call *ended, **ended_tail; /* lock: commits to be answered */
+    struct kt_call *ended, **ended_tail; /* lock: what of queues is to be answered */
 };
 
 static void finish(struct kt_call *call) {
@@ -95,10 +99,9 @@ static void call_done(struct kt_job *job) {
     finish((struct kt_call *)((char *)job - offsetof(struct kt_call, job)));
 }
 
-/* ---- commits ---- */
+/* ---- commits and lookups ---- */
 
-static struct kt_commit *take(void *ud) {
-    struct queue *q = ud;
+static struct kt_call *take_call(struct queue *q) {
     struct kt_store *s = q->store;
     pthread_mutex_lock(&s->lock);
     struct kt_call *call = q->first;
@@ -114,7 +117,24 @@ static struct kt_commit *take(void *ud) {
     call->next = NULL;
     *q->taken_tail = call;
     q->taken_tail = &call->next;
-    return &call->commit;
+    return call;
+}
+
+static struct kt_commit *take(void *ud) {
+    struct kt_call *call = take_call(ud);
+    return call != NULL ? &call->commit : NULL;
+}
+
+static int look_up(struct queue *q) {
+    struct kt_engine *e = q->store->engine;
+    struct kt_lookup list[KT_LOOKUPS];
+    struct kt_call *call;
+    int n = 0;
+    while (n < KT_LOOKUPS && (call = take_call(q)) != NULL)
+        list[n++] = (struct kt_lookup){&call->read, &call->rc, &call->error};
+    if (n > 0)
+        e->class->lookup(e, q->db, list, n);
+    return n;
 }
 
 static void drain(struct kt_job *job) {
@@ -123,7 +143,9 @@ static void drain(struct kt_job *job) {
     for (;;) {
         q->taken = NULL;
         q->taken_tail = &q->taken;
-        if (s->engine->class->write(s->engine, q->db, take, q) == 0)
+        int n =
+            q->coll[0] != '\0' ? look_up(q) : s->engine->class->write(s->engine, q->db, take, q);
+        if (n == 0)
             return;
         pthread_mutex_lock(&s->lock);
         *s->ended_tail = q->taken;
@@ -133,7 +155,7 @@ static void drain(struct kt_job *job) {
     }
 }
 
-static void answer_commits(struct kt_store *s) {
+static void answer(struct kt_store *s) {
     pthread_mutex_lock(&s->lock);
     struct kt_call *call = s->ended;
     s->ended = NULL;
@@ -141,20 +163,22 @@ static void answer_commits(struct kt_store *s) {
     pthread_mutex_unlock(&s->lock);
     while (call != NULL) {
         struct kt_call *next = call->next; /* done may free the call */
-        call->rc = call->commit.rc;
-        call->error = call->commit.error;
+        if (call->kind == KT_CALL_COMMIT) {
+            call->rc = call->commit.rc;
+            call->error = call->commit.error;
+        }
         finish(call);
         call = next;
     }
 }
 
 static void on_async(uv_async_t *async) {
-    answer_commits(async->data);
+    answer(async->data);
 }
 
 static void fail_waiting(struct queue *q, int rc, const struct kt_error *err) {
     struct kt_call *call;
-    while (take(q) != NULL)
+    while (take_call(q) != NULL)
         ;
     for (call = q->taken; call != NULL;) {
         struct kt_call *next = call->next;
@@ -169,19 +193,19 @@ static void drain_done(struct kt_job *job) {
     struct queue *q = (struct queue *)((char *)job - offsetof(struct queue, job));
     struct kt_store *s = q->store;
     struct kt_error err;
-    answer_commits(s);
+    answer(s);
     pthread_mutex_lock(&s->lock);
     bool more = q->waiting > 0;
     pthread_mutex_unlock(&s->lock);
     if (more) {
-        int rc = kt_pool_submit(s->writers, &q->job, &err);
+        int rc = kt_pool_submit(q->pool, &q->job, &err);
         if (rc == 0)
             return;
         q->taken = NULL;
         q->taken_tail = &q->taken;
         if (s->closing) { /* accepted, so they are made: here, as the threads are gone */
             drain(job);
-            answer_commits(s);
+            answer(s);
         } else
             fail_waiting(q, rc, &err);
     }
@@ -192,9 +216,11 @@ static void drain_done(struct kt_job *job) {
     free(q);
 }
 
-static int submit_commit(struct kt_store *s, struct kt_call *call, struct kt_error *err) {
+/* `coll` empty: it is a commit. */
+static int submit_queued(struct kt_store *s, struct kt_call *call, const char *coll,
+                         struct kt_error *err) {
     struct queue *q = s->queues;
-    while (q != NULL && strcmp(q->db, call->db) != 0)
+    while (q != NULL && (strcmp(q->db, call->db) != 0 || strcmp(q->coll, coll) != 0))
         q = q->next;
     call->next = NULL;
     if (q != NULL) {
@@ -206,18 +232,22 @@ static int submit_commit(struct kt_store *s, struct kt_call *call, struct kt_err
             q->waiting++;
         }
         pthread_mutex_unlock(&s->lock);
-        return full ? kt_fail(err, KT_OVERLOADED, "too many writes wait for %s", call->db) : 0;
+        return full ? kt_fail(err, KT_OVERLOADED, "too many %s wait for %s",
+                              coll[0] != '\0' ? "reads" : "writes", call->db)
+                    : 0;
     }
     if ((q = calloc(1, sizeof *q)) == NULL)
-        return kt_fail(err, KT_NO_MEMORY, "write queue");
+        return kt_fail(err, KT_NO_MEMORY, "queue");
     q->store = s;
+    q->pool = coll[0] != '\0' ? s->readers : s->writers;
     memcpy(q->db, call->db, sizeof q->db);
+    snprintf(q->coll, sizeof q->coll, "%s", coll);
     q->first = call;
     q->tail = &call->next;
     q->waiting = 1;
     q->job.run = drain;
     q->job.done = drain_done;
-    int rc = kt_pool_submit(s->writers, &q->job, err);
+    int rc = kt_pool_submit(q->pool, &q->job, err);
     if (rc != 0) {
         free(q);
         return rc;
@@ -241,7 +271,10 @@ int kt_store_submit(struct kt_store *s, struct kt_call *call, double seconds,
     call->job.run = run_call;
     call->job.done = call_done;
     if (call->kind == KT_CALL_COMMIT)
-        rc = submit_commit(s, call, err);
+        rc = submit_queued(s, call, "", err);
+    else if (call->kind == KT_CALL_READ && s->engine->class->lookup != NULL &&
+             kt_is_lookup(&call->read))
+        rc = submit_queued(s, call, call->read.coll, err);
     else
         rc = kt_pool_submit(call->kind == KT_CALL_READ ? s->readers : s->slow, &call->job, err);
     if (rc == 0)
@@ -272,7 +305,7 @@ void kt_store_load(struct kt_store *s, struct kt_store_load *out) {
     out->pending = s->pending;
     pthread_mutex_lock(&s->lock);
     for (struct queue *q = s->queues; q != NULL; q = q->next)
-        out->writes_waiting += q->waiting;
+        out->writes_waiting += q->coll[0] == '\0' ? q->waiting : 0;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -358,7 +391,7 @@ void kt_store_close(struct kt_store *s) {
         kt_pool_free(s->slow);
     if (s->writers != NULL)
         kt_pool_free(s->writers);
-    answer_commits(s);
+    answer(s);
     s->engine->class->close(s->engine);
     uv_close((uv_handle_t *)&s->async, on_closed);
     uv_close((uv_handle_t *)&s->timer, on_closed);

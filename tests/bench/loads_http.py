@@ -35,20 +35,24 @@ def bodies(folder, instance):
 NAMES = ("GET instance", "POST instance", "POST execution, accept to end")
 
 
-def pairs(kontor, peer):
-    """[(name, Kontor's side, the peer's)] of the three loads. Both have just started."""
+def made(side, instances):
+    """Addresses of new instances."""
+    return [side.url(f"{BASE}/agent-instances/" + side.call("POST", f"{BASE}/agent-instances", INSTANCE)["instance_id"])
+            for _ in range(instances)]
+
+
+def pairs(kontor, peer, instances=1):
+    """[(name, Kontor's side, the peer's)] of the three loads. Both have just started. So many instances are read."""
     kontor.setup()
-    instance = kontor.call("POST", f"{BASE}/agent-instances", INSTANCE)["instance_id"]
+    instance, theirs = made(kontor, instances), made(peer, instances)
     mine = bodies(kontor.folder, kontor.agent("plain", PLAIN))
-    theirs = peer.call("POST", f"{BASE}/agent-instances", INSTANCE)["instance_id"]
     others = bodies(peer.folder, peer.call("POST", f"{BASE}/agent-instances", {**INSTANCE, "agent_id": "plain"})["instance_id"])
 
-    def pair(path, their_path, kind=None):
-        return (Side("Kontor", kontor.url(path), [kontor.process.pid], kind and mine[kind]),
-                Side(peer.name, peer.url(their_path), peer.pids, kind and others[kind]))
-    return [(NAMES[0], *pair(f"{BASE}/agent-instances/{instance}", f"{BASE}/agent-instances/{theirs}")),
-            (NAMES[1], *pair(f"{BASE}/agent-instances", f"{BASE}/agent-instances", "instance")),
-            (NAMES[2], *pair(f"{BASE}/executions", f"{BASE}/executions", "execution"))]
+    def post(path, kind):
+        return (Side("Kontor", kontor.url(BASE + path), [kontor.process.pid], mine[kind]),
+                Side(peer.name, peer.url(BASE + path), peer.pids, others[kind]))
+    return [(NAMES[0], Side("Kontor", instance, [kontor.process.pid]), Side(peer.name, theirs, peer.pids)),
+            (NAMES[1], *post("/agent-instances", "instance")), (NAMES[2], *post("/executions", "execution"))]
 
 
 def documents(options):

@@ -15,6 +15,7 @@ from mongo_proxy import Proxy  # noqa: E402
 from mongo_server import Server  # noqa: E402
 
 COUNTED = 256
+INSTANCES = 64  # one for each connection: asking for one alone would flatter who asks the server once for several
 # What a driver sends without being asked: looking after the server, and a change stream that waits.
 OWN = ("hello", "isMaster", "ismaster", "getMore", "killCursors", "endSessions")
 
@@ -42,7 +43,7 @@ def commands():
     with server() as db, Proxy("127.0.0.1", db.port) as mine, Proxy("127.0.0.1", db.port) as theirs:
         with Kontor(MONGODB_URL=mine.url) as kontor, FastApiMotor(theirs.url) as peer:
             return [row(f"{name}: commands, {clients} client{'s' * (clients > 1)}", f"{a:.2f}", peer.name, f"{b:.2f}", b / a)
-                    for name, ours, peers in pairs(kontor, peer) for clients in (1, 64)
+                    for name, ours, peers in pairs(kontor, peer, INSTANCES) for clients in (1, 64)
                     for a, b in [(counted(ours, mine, clients), counted(peers, theirs, clients))]]
 
 
@@ -50,7 +51,7 @@ def documents(options):
     """GET instance, POST instance, POST execution; and commands of each."""
     try:
         with server() as db, Kontor(MONGODB_URL=db.url) as kontor, FastApiMotor(db.url) as peer:
-            found = [lines(name, a, b, 6, options.rounds, first=200) for name, a, b in pairs(kontor, peer)]
+            found = [lines(name, a, b, 6, options.rounds, first=200) for name, a, b in pairs(kontor, peer, INSTANCES)]
         return found + commands()
     except machine.Missing as why:
         return [missing(name, FastApiMotor.name, why) for name in NAMES]

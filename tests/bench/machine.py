@@ -94,15 +94,26 @@ def stop(process, seconds=15):
 
 
 def load(url, n, clients=64, body=None, limit=120):
-    """n requests over `clients` kept connections; seconds that it took. All must answer 2xx."""
+    """n requests over `clients` kept connections; seconds that it took. All must answer 2xx. Several urls: each is asked
+    by connections of its own, in a program of its own (those of one program would ask for the same at the same time)."""
+    urls = [url] if isinstance(url, str) else url[:clients]
+    runs = [h2load(one, n // len(urls), clients // len(urls), body) for one in urls]
+    return max(finished(run, one, n // len(urls), limit) for run, one in zip(runs, urls))
+
+
+def h2load(url, n, clients, body):
     argv = ["taskset", "-c", str(LOAD_CPU), "h2load", "--h1", "-n", str(n), "-c", str(min(clients, n)), "-t1"]
     if body is not None:
         argv += ["-d", str(body), "-H", "content-type: application/json"]
-    done = subprocess.run([*argv, url], capture_output=True, text=True, timeout=limit, check=False)
-    counted = re.search(r"(\d+) total, .* (\d+) succeeded, .*\n.*: (\d+) 2xx", done.stdout)
+    return subprocess.Popen([*argv, url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finished(run, url, n, limit):
+    out, _ = run.communicate(timeout=limit)
+    counted = re.search(r"(\d+) total, .* (\d+) succeeded, .*\n.*: (\d+) 2xx", out)
     if not counted or not int(counted[1]) == int(counted[2]) == int(counted[3]) == n:
-        raise RuntimeError(f"{url}: not all of {n} requests went well:\n{done.stdout[-800:]}{done.stderr[-400:]}")
-    took = re.search(r"finished in ([\d.]+)(ms|s|us)", done.stdout)
+        raise RuntimeError(f"{url}: not all of {n} requests went well:\n{out[-1200:]}")
+    took = re.search(r"finished in ([\d.]+)(ms|s|us)", out)
     return float(took[1]) * {"s": 1, "ms": 1e-3, "us": 1e-6}[took[2]]
 
 
@@ -118,7 +129,8 @@ class Side:
         """Warm it up, and find how many requests take about so long."""
         load(self.url, first, body=self.body)
         took = load(self.url, first, body=self.body)
-        self.n = max(first, min(int(first / took * seconds), 400000))
+        n = max(first, min(int(first / took * seconds), 400000))
+        self.n = n if isinstance(self.url, str) else n - n % len(self.url)
 
     def measure(self):
         before = cpu_seconds(self.roots)
