@@ -430,7 +430,12 @@ function M.run(decl, data, opts)
   F.reheat()
   local ok, err = pcall(decl.run, data_set.rule_view(data, run), params, emit)
   collectgarbage("setpause", pause)
-  if not ok then
+  if err == "not enough memory" then -- nothing else would collect what the rule has left, and the report needs some
+    findings, seen = nil, nil
+    collectgarbage()
+    result.status, result.error = "error", { code = "memory_limit", message = "the rule needs more memory than it may have" }
+    return result
+  elseif not ok then
     local message = type(err) == "table" and err.message or tostring(err)
     result.status, result.error = "error", { code = type(err) == "table" and err.code or "script_error", message = message,
       where = where_of(message) }

@@ -15,6 +15,7 @@ local M = {}
 
 local GIB = 2 ^ 30
 local SIGKILL, SIGXCPU = 9, 24
+local OUT_OF_MEMORY = 3 -- its exit code then (runtime/cmd/analyst.c)
 -- Where a build with sanitizers reports to; the rest of our environment is no business of an analyst.
 local SANITIZERS = { "ASAN_OPTIONS", "UBSAN_OPTIONS" }
 
@@ -49,6 +50,8 @@ end
 local function death(status)
   if status.signal == SIGXCPU then
     return failure("instruction_limit", "the analyst process used up its CPU time")
+  elseif status.exit == OUT_OF_MEMORY then
+    return failure("memory_limit", "the analyst process needed more memory than it may have")
   elseif status.signal == SIGKILL then -- not by us: the kernel was short of memory
     return failure("memory_limit", "the analyst process was killed by the system")
   end

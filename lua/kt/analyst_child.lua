@@ -27,6 +27,7 @@ return function(text)
   end
   local results = { pcall(function() return require("erp.analyst")(job, send) end) }
   if results[1] and (results[2] ~= nil or results[3] == nil) then return 0 end
+  if results[2] == "not enough memory" then error(results[2], 0) end -- the exit code says it, that needs none
   send { type = "error", error = failure(results[1] and results[3] or results[2]) }
   return 1
 end

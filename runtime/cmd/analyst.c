@@ -14,6 +14,7 @@
 #include "proc/limits.h"
 
 #define JOB_MAX (64u << 20)
+#define OUT_OF_MEMORY 3 /* the exit code, known to lua/kt/analyst.lua */
 
 static const char boot[] = "local home, text = ...\n"
                            "package.path = home .. '/lua/?.lua;' .. home .. '/lua/?/init.lua'\n"
@@ -68,7 +69,8 @@ int kt_cmd_analyst(int argc, char **argv) {
     pid_t parent = (pid_t)option(argc, argv, "--parent");
     int rc = -1;
     if (memory == 0 || cpu == 0 || parent == 0) {
-        fputs("kontor: analyst is started by the service, with --memory, --cpu and --parent\n", stderr);
+        fputs("kontor: analyst is started by the service, with --memory, --cpu and --parent\n",
+              stderr);
         return 2;
     }
     if (kt_config_load("/dev/null", &faults) != 0) {
@@ -83,7 +85,9 @@ int kt_cmd_analyst(int argc, char **argv) {
     if (rc == 0)
         rc = read_job(&job, &err);
     if (rc == 0)
-        rc = (vm = kt_vm_new(NULL, KT_VM_ANALYST, 0, &err)) == NULL ? -1 : kt_vm_call(vm, run, &call, &err);
+        rc = (vm = kt_vm_new(NULL, KT_VM_ANALYST, 0, &err)) == NULL
+                 ? -1
+                 : kt_vm_call(vm, run, &call, &err);
     if (rc != 0)
         fprintf(stderr, "analyst: %s\n", err.message);
     else
@@ -94,5 +98,5 @@ out:
     kt_buf_free(&job);
     kt_buf_free(&faults);
     kt_config_free();
-    return rc == 0 ? 0 : 1;
+    return rc == 0 ? 0 : rc == -(int)KT_NO_MEMORY ? OUT_OF_MEMORY : 1;
 }

@@ -117,6 +117,14 @@ describe("kt.analyst", function()
     assert.same({ false, 2 }, { rules[1].out, rules[2].out })
   end)
 
+  it("names the rule that needs more than it may have", function()
+    if os.getenv "ASAN_OPTIONS" then return pending "no address space limit under ASan" end
+    local _, rules, err = run({ "return 1", "local t = {} for i = 1, 40 do t[i] = ('x'):rep(2^25 + i) end", "return 3" },
+      { memory = 512 * 2 ^ 20 })
+    assert.is_nil(err)
+    assert.same({ 1, "error", "memory_limit", 3 }, { rules[1].out, rules[2].status, rules[2].error.code, rules[3].out })
+  end)
+
   it("says why a whole analysis failed", function()
     local _, _, err = run({ "return 1" }, { extra = { fail = "bad table" } })
     assert.same({ "data_rejected", "bad table" }, { err.code, err.message })
