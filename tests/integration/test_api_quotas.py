@@ -153,7 +153,7 @@ def test_a_greedy_project_keeps_nobody_waiting(make_service):
     burning = greedy.make_agent("spin", SPIN)
     mine = modest.make_instance("spin")
     for _ in range(100):
-        greedy.start(burning, input_data={"turns": 50000000})
+        greedy.start(burning, input_data={"turns": 25000000})
     stop = []
 
     def flood(_):
