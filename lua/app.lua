@@ -174,9 +174,7 @@ local function start(ctx)
   if not ok then return nil, err end
   upload.start()
   sweeping = task.detach(unit_tar.sweep)
-  if ctx.slot == 0 then
-    resuming = task.detach(secret_key.resume)
-  end
+  if ctx.slot == 0 then resuming = task.detach(secret_key.resume) end
   health.state.status = "ready"
   return true
 end

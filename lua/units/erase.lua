@@ -175,7 +175,6 @@ end
 local function remove_lines(id, job, created_ms)
   local ok, err = master():delete_one("kt_m_ready", {_id = id})
   if ok then ok, err = master():delete_one("kt_m_daily", {_id = id}) end
-  if ok then ok, err = master():delete_one("kt_m_daily", {_id = id}) end
   if ok then ok, err = remove_keys(id) end
   if ok then ok, err = remove_answers(id) end
   if ok then ok, err = remove_jobs(id, job._id) end
