@@ -31,13 +31,16 @@ struct kt_tar_pack {
     int64_t size, sent;
     struct archive *a;
     struct kt_buf *out; /* of the call that runs; NULL: bytes are only counted */
-    bool ended;
+    bool ended, given_up;
     char block[65536];
 };
 
 static la_ssize_t on_bytes(struct archive *a, void *ud, const void *bytes, size_t n) {
     struct kt_tar_pack *p = ud;
-    (void)a;
+    if (p->given_up) {
+        archive_set_error(a, ECANCELED, "given up");
+        return -1;
+    }
     p->sent += (int64_t)n;
     if (p->out != NULL)
         kt_buf_add(p->out, bytes, n);
@@ -61,6 +64,15 @@ static int open_writer(struct kt_tar_pack *p, struct archive **a, struct kt_erro
     archive_write_free(*a);
     *a = NULL;
     return rc;
+}
+
+/* In the middle of an entry: closing alone would write what it lacks as zeros, freeing alone leaks
+ * (archive_write_fail too). */
+static void give_up(struct kt_tar_pack *p, struct archive *a) {
+    p->given_up = true;
+    archive_write_close(a);
+    archive_write_free(a);
+    p->given_up = false;
 }
 
 static int path_of(const struct kt_tar_pack *p, char *path, size_t size, struct kt_error *err) {
@@ -101,8 +113,7 @@ static int count_file(struct kt_tar_pack *p, struct kt_error *err) {
     if ((rc = open_writer(p, &a, err)) != 0)
         return rc;
     rc = write_header(a, p->at, &st, err);
-    archive_write_fail(a);
-    archive_write_free(a);
+    give_up(p, a);
     p->sent += (st.st_size + 511) / 512 * 512;
     return rc;
 }
@@ -112,10 +123,8 @@ static void pack_free(struct kt_tar_pack *p) {
         return;
     if (p->fd >= 0)
         close(p->fd);
-    if (p->a != NULL) {
-        archive_write_fail(p->a); /* else it writes the rest of an entry as zeros */
-        archive_write_free(p->a);
-    }
+    if (p->a != NULL)
+        give_up(p, p->a);
     free(p->folder);
     free(p->names);
     free(p);
