@@ -2,13 +2,15 @@
  * of its own; memory is bounded by one line.
  *
  *   ingest.open{format="csv"|"ndjson", gzip=false, path=, max_bytes=0} -> sink   does not yield;
- *                                           without a path the bytes are only checked
- *   sink:write(chunk) -> true               yields
- *   sink:feed(path) -> true                 yields; writes all of a file. Then sink:finish says
- * also `fed`: sha256 of what is in the file sink:finish() -> {rows, bytes, sha256, columns={…},
- * rejected, errors={{line, column?, code, message}, …} <= 100}  yields; the file is on disk then
- * (fsync) sink:abort()                            removes the file unless finish succeeded; belongs
- * into a task.defer: a cancelled task does not come back here
+ *                                without a path the bytes are only checked
+ *   sink:write(chunk) -> true    yields
+ *   sink:feed(path) -> true      yields; writes all of a file
+ *   sink:finish() -> {rows, bytes, sha256, columns={…}, rejected, errors={{line, column?, code,
+ *                    message}, …} <= 100, fed?}
+ *                                yields; the file is on disk then (fsync). fed: sha256 of what
+ *                                was in the files that were fed
+ *   sink:abort()                 removes the file unless finish succeeded; belongs into a
+ *                                task.defer: a cancelled task does not come back here
  *
  * Each answers nil, err on failure: data_rejected says why the table cannot be read (no header, a
  * column named twice, a line too long, gzip damaged), body_too_large over max_bytes, storage_full.
@@ -16,50 +18,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bind/bind.h"
-#include "core/pool.h"
+#include "bind/held.h"
 #include "table/ingest.h"
 
 #define SINK "kt.ingest.sink"
 #define THREADS 2
 #define QUEUE_MAX 256
 
-/* Held by its userdata and by a running op: a cancelled task may drop the one before the other. */
 struct sink {
+    struct kt_held held;
     struct kt_ingest *in;
-    int holders;
-    bool busy, failed;
+    bool failed;
 };
 
 struct ingest_op {
-    struct kt_op op;
-    struct kt_job job;
-    struct sink *sink;
+    struct kt_held_op base;
     char *bytes; /* NULL: finish */
     bool feed;   /* bytes is a path */
     size_t len;
     struct kt_ingest_result result;
-    int rc;
 };
 
-static struct ingest_op *of_job(struct kt_job *job) {
-    return (struct ingest_op *)((char *)job - offsetof(struct ingest_op, job));
+static void sink_release(struct kt_held *held) {
+    kt_ingest_free(((struct sink *)held)->in);
+    free(held);
 }
 
-static void sink_release(struct sink *s) {
-    if (--s->holders > 0)
-        return;
-    kt_ingest_free(s->in);
-    free(s);
-}
-
-static void ingest_run(struct kt_job *job) {
-    struct ingest_op *o = of_job(job);
-    struct kt_error *err = &o->op.error;
-    struct kt_ingest *in = o->sink->in;
-    o->rc = o->feed            ? kt_ingest_feed(in, o->bytes, err)
-            : o->bytes != NULL ? kt_ingest_write(in, o->bytes, o->len, err)
-                               : kt_ingest_finish(in, &o->result, err);
+static int ingest_run(struct kt_held_op *base, struct kt_error *err) {
+    struct ingest_op *o = (struct ingest_op *)base;
+    struct sink *s = (struct sink *)base->held;
+    int rc = o->feed            ? kt_ingest_feed(s->in, o->bytes, err)
+             : o->bytes != NULL ? kt_ingest_write(s->in, o->bytes, o->len, err)
+                                : kt_ingest_finish(s->in, &o->result, err);
+    s->failed = rc < 0;
+    return rc;
 }
 
 static void push_number(lua_State *L, const char *name, long long v) {
@@ -69,8 +61,9 @@ static void push_number(lua_State *L, const char *name, long long v) {
 
 static int push_result(lua_State *L, struct kt_op *op) {
     struct ingest_op *o = (struct ingest_op *)op;
-    const struct kt_rows *rows = kt_ingest_rows(o->sink->in);
-    const struct kt_cell_errors *errors = kt_ingest_errors(o->sink->in);
+    struct kt_ingest *in = ((struct sink *)o->base.held)->in;
+    const struct kt_rows *rows = kt_ingest_rows(in);
+    const struct kt_cell_errors *errors = kt_ingest_errors(in);
     lua_createtable(L, 0, 6);
     push_number(L, "rows", o->result.rows);
     push_number(L, "bytes", o->result.bytes);
@@ -113,22 +106,9 @@ static int push_true(lua_State *L, struct kt_op *op) {
     return 1;
 }
 
-static void ingest_done(struct kt_job *job) {
-    struct ingest_op *o = of_job(job);
-    o->sink->busy = false;
-    if (o->rc != 0) {
-        struct kt_error err = o->op.error;
-        o->sink->failed = true;
-        kt_op_fail(&o->op, &err);
-    } else
-        kt_op_settle(&o->op, o->bytes != NULL ? push_true : push_result);
-}
-
 static void ingest_free(struct kt_op *op) {
-    struct ingest_op *o = (struct ingest_op *)op;
-    free(o->bytes);
-    if (o->sink != NULL)
-        sink_release(o->sink);
+    free(((struct ingest_op *)op)->bytes);
+    kt_held_op_free(op);
 }
 
 static const struct kt_op_class ingest_class = {"ingest", sizeof(struct ingest_op), NULL,
@@ -145,55 +125,41 @@ static int l_open(lua_State *L) {
     lua_getfield(L, 1, "format");
     enum kt_format format = (enum kt_format)luaL_checkoption(L, -1, "csv", formats);
     kt_bind_pool(L, "ingest", THREADS, QUEUE_MAX);
-    struct sink **held = lua_newuserdata(L, sizeof *held);
-    *held = NULL;
-    luaL_getmetatable(L, SINK);
-    lua_setmetatable(L, -2);
+    struct kt_held **box = kt_held_box(L, SINK);
     struct sink *s = calloc(1, sizeof *s);
     if (s == NULL) {
         kt_fail(&err, KT_NO_MEMORY, "no memory");
         return kt_push_error(L, &err);
     }
-    s->holders = 1;
-    *held = s;
+    s->held.free = sink_release;
+    kt_held_keep(box, &s->held);
     s->in = kt_ingest_open(path, format, gzip, (long long)max, &err);
     return s->in == NULL ? kt_push_error(L, &err) : 1;
 }
 
 static int start(lua_State *L, const char *bytes, size_t len, bool feed) {
     struct kt_error err;
-    struct sink **held = luaL_checkudata(L, 1, SINK), *s = *held;
-    if (s == NULL || s->in == NULL || s->failed || s->busy) {
+    struct sink *s = (struct sink *)kt_held_of(L, SINK);
+    if (s == NULL || s->in == NULL || s->held.busy || s->failed) {
         kt_fail(&err, KT_INVALID_STATE, "the sink is %s",
                 s == NULL || s->in == NULL ? "closed"
-                : s->busy                  ? "busy"
+                : s->held.busy             ? "busy"
                                            : "broken: an error came before");
         return kt_push_error(L, &err);
     }
     struct kt_pool *pool = kt_bind_pool(L, "ingest", THREADS, QUEUE_MAX);
-    struct ingest_op *o = kt_op_new(L, &ingest_class);
-    o->sink = s;
-    s->holders++;
-    o->job.run = ingest_run;
-    o->job.done = ingest_done;
+    struct ingest_op *o = kt_held_begin(L, &ingest_class, &s->held, ingest_run,
+                                        bytes != NULL ? push_true : push_result);
     o->len = len;
     o->feed = feed;
-    int rc = 0;
-    if (bytes != NULL) {
-        o->bytes = malloc(len + 1);
-        if (o->bytes != NULL)
-            memcpy(o->bytes, bytes, len + 1);
-        else
-            rc = kt_fail(&err, KT_NO_MEMORY, "no memory");
-    }
-    if (rc == 0)
-        rc = kt_pool_submit(pool, &o->job, &err);
-    if (rc != 0) {
-        kt_op_drop(&o->op);
+    if (bytes != NULL && (o->bytes = malloc(len + 1)) == NULL) {
+        kt_fail(&err, KT_NO_MEMORY, "no memory");
+        kt_op_drop(&o->base.op);
         return kt_push_error(L, &err);
     }
-    s->busy = true;
-    return kt_op_yield(&o->op);
+    if (bytes != NULL)
+        memcpy(o->bytes, bytes, len + 1);
+    return kt_held_start(L, pool, &o->base);
 }
 
 static int l_write(lua_State *L) {
@@ -213,11 +179,7 @@ static int l_finish(lua_State *L) {
 }
 
 static int l_abort(lua_State *L) {
-    struct sink **held = luaL_checkudata(L, 1, SINK);
-    if (*held != NULL)
-        sink_release(*held);
-    *held = NULL;
-    return 0;
+    return kt_held_close(L, SINK);
 }
 
 static const luaL_Reg functions[] = {{"open", l_open}, {NULL, NULL}};

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bind/bind.h"
+#include "bind/held.h"
 #include "table/part.h"
 
 #define PART "kt.part"
@@ -25,54 +25,39 @@
 
 enum what { WRITE, SYNC, CUT, REMOVE };
 
-/* Held by its userdata and by a running op: a cancelled task may drop the one before the other. */
-struct held {
-    struct kt_part *part;
-    int holders;
-    bool busy;
+struct part {
+    struct kt_held held;
+    struct kt_part *file;
 };
 
 struct part_op {
-    struct kt_op op;
-    struct kt_job job;
-    struct held *held;
+    struct kt_held_op base;
     enum what what;
     char *bytes;
     size_t len;
     long long size;
     struct kt_part_state state;
-    int rc;
 };
 
-static struct part_op *of_job(struct kt_job *job) {
-    return (struct part_op *)((char *)job - offsetof(struct part_op, job));
+static void part_release(struct kt_held *held) {
+    kt_part_close(((struct part *)held)->file);
+    free(held);
 }
 
-static void release(struct held *h) {
-    if (--h->holders > 0)
-        return;
-    kt_part_close(h->part);
-    free(h);
-}
-
-static void part_run(struct kt_job *job) {
-    struct part_op *o = of_job(job);
-    struct kt_part *part = o->held->part;
-    struct kt_error *err = &o->op.error;
+static int part_run(struct kt_held_op *base, struct kt_error *err) {
+    struct part_op *o = (struct part_op *)base;
+    struct kt_part *file = ((struct part *)base->held)->file;
     switch (o->what) {
     case WRITE:
-        o->rc = kt_part_write(part, o->bytes, o->len, err);
-        break;
+        return kt_part_write(file, o->bytes, o->len, err);
     case SYNC:
-        o->rc = kt_part_sync(part, &o->state, err);
-        break;
+        return kt_part_sync(file, &o->state, err);
     case CUT:
-        o->rc = kt_part_cut(part, o->size, err);
-        break;
+        return kt_part_cut(file, o->size, err);
     case REMOVE:
-        o->rc = kt_part_remove(part, err);
-        break;
+        return kt_part_remove(file, err);
     }
+    return 0;
 }
 
 static int push_true(lua_State *L, struct kt_op *op) {
@@ -93,21 +78,9 @@ static int push_state(lua_State *L, struct kt_op *op) {
     return 1;
 }
 
-static void part_done(struct kt_job *job) {
-    struct part_op *o = of_job(job);
-    o->held->busy = false;
-    if (o->rc != 0) {
-        struct kt_error err = o->op.error;
-        kt_op_fail(&o->op, &err);
-    } else
-        kt_op_settle(&o->op, o->what == SYNC ? push_state : push_true);
-}
-
 static void part_free(struct kt_op *op) {
-    struct part_op *o = (struct part_op *)op;
-    free(o->bytes);
-    if (o->held != NULL)
-        release(o->held);
+    free(((struct part_op *)op)->bytes);
+    kt_held_op_free(op);
 }
 
 static const struct kt_op_class part_class = {"part", sizeof(struct part_op), NULL, part_free};
@@ -117,66 +90,52 @@ static int l_open(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     bool hash = lua_toboolean(L, 2);
     kt_bind_pool(L, "part", THREADS, QUEUE_MAX);
-    struct held **box = lua_newuserdata(L, sizeof *box);
-    *box = NULL;
-    luaL_getmetatable(L, PART);
-    lua_setmetatable(L, -2);
-    struct held *h = calloc(1, sizeof *h);
-    if (h == NULL) {
+    struct kt_held **box = kt_held_box(L, PART);
+    struct part *p = calloc(1, sizeof *p);
+    if (p == NULL) {
         kt_fail(&err, KT_NO_MEMORY, "no memory");
         return kt_push_error(L, &err);
     }
-    h->holders = 1;
-    *box = h;
-    h->part = kt_part_open(path, hash, &err);
-    return h->part == NULL ? kt_push_error(L, &err) : 1;
+    p->held.free = part_release;
+    kt_held_keep(box, &p->held);
+    p->file = kt_part_open(path, hash, &err);
+    return p->file == NULL ? kt_push_error(L, &err) : 1;
 }
 
-static struct held *check(lua_State *L) {
-    struct held **box = luaL_checkudata(L, 1, PART);
-    luaL_argcheck(L, *box != NULL && (*box)->part != NULL, 1, "a part that is open");
-    luaL_argcheck(L, !(*box)->busy, 1, "a part without a call under way");
-    return *box;
+static struct part *check(lua_State *L) {
+    struct part *p = (struct part *)kt_held_of(L, PART);
+    luaL_argcheck(L, p != NULL && p->file != NULL, 1, "a part that is open");
+    luaL_argcheck(L, !p->held.busy, 1, "a part without a call under way");
+    return p;
 }
 
 static int start(lua_State *L, enum what what, const char *bytes, size_t len, long long size) {
     struct kt_error err;
-    struct held *h = check(L);
+    struct part *p = check(L);
     struct kt_pool *pool = kt_bind_pool(L, "part", THREADS, QUEUE_MAX);
-    struct part_op *o = kt_op_new(L, &part_class);
-    int rc = 0;
-    o->held = h;
-    h->holders++;
-    o->job.run = part_run;
-    o->job.done = part_done;
+    struct part_op *o =
+        kt_held_begin(L, &part_class, &p->held, part_run, what == SYNC ? push_state : push_true);
     o->what = what;
     o->size = size;
     o->len = len;
-    if (bytes != NULL) {
-        o->bytes = malloc(len + 1);
-        if (o->bytes != NULL)
-            memcpy(o->bytes, bytes, len);
-        else
-            rc = kt_fail(&err, KT_NO_MEMORY, "no memory");
-    }
-    if (rc == 0)
-        rc = kt_pool_submit(pool, &o->job, &err);
-    if (rc != 0) {
-        kt_op_drop(&o->op);
+    if (bytes != NULL && (o->bytes = malloc(len + 1)) == NULL) {
+        kt_fail(&err, KT_NO_MEMORY, "no memory");
+        kt_op_drop(&o->base.op);
         return kt_push_error(L, &err);
     }
-    h->busy = true;
-    return kt_op_yield(&o->op);
+    if (bytes != NULL)
+        memcpy(o->bytes, bytes, len);
+    return kt_held_start(L, pool, &o->base);
 }
 
 static int l_size(lua_State *L) {
-    lua_pushnumber(L, (lua_Number)kt_part_size(check(L)->part));
+    lua_pushnumber(L, (lua_Number)kt_part_size(check(L)->file));
     return 1;
 }
 
 static int l_busy(lua_State *L) {
-    struct held **box = luaL_checkudata(L, 1, PART);
-    lua_pushboolean(L, *box != NULL && (*box)->busy);
+    struct kt_held *held = kt_held_of(L, PART);
+    lua_pushboolean(L, held != NULL && held->busy);
     return 1;
 }
 
@@ -192,7 +151,7 @@ static int l_sync(lua_State *L) {
 
 static int l_cut(lua_State *L) {
     long long size = kt_check_int(L, 2);
-    luaL_argcheck(L, size >= 0 && size <= kt_part_size(check(L)->part), 2, "not behind its end");
+    luaL_argcheck(L, size >= 0 && size <= kt_part_size(check(L)->file), 2, "not behind its end");
     return start(L, CUT, NULL, 0, size);
 }
 
@@ -201,11 +160,7 @@ static int l_remove(lua_State *L) {
 }
 
 static int l_close(lua_State *L) {
-    struct held **box = luaL_checkudata(L, 1, PART);
-    if (*box != NULL)
-        release(*box);
-    *box = NULL;
-    return 0;
+    return kt_held_close(L, PART);
 }
 
 static const luaL_Reg functions[] = {{"open", l_open}, {NULL, NULL}};

@@ -1,21 +1,25 @@
 /* Module kt.tar: files as a tar and back (store/tar.h), on threads of its own. All but size, busy
  * and close yield.
  *
- *   tar.pack(folder, {name, …}) -> pack     those files below the folder, which do not change
- *   pack:size() -> bytes of the whole tar   pack:read() -> some of it | nil at its end
- *   tar.open(path) -> reader                a tar, or one in gzip
- *   reader:next() -> {name, kind, size} | nil at its end; name as it is there, kind "file", "dir"
- * or what else it is in words, size as announced reader:extract(path, max) -> {size, sha256}   the
- * bytes of that entry into a new file; body_too_large: more than max, which is what it has then
- *   pack|reader:busy() -> bool              a call of a cancelled task still runs
- *   pack|reader:close()                     belongs into a task.defer: a cancelled task does not
- * come back here. A call under way ends first, and soon.
+ *   tar.pack(folder, {name, …}) -> pack    those files below the folder, which do not change
+ *   pack:size() -> bytes of the whole tar
+ *   pack:read() -> some of it | nil at its end
+ *   tar.open(path) -> reader               a tar, or one in gzip
+ *   reader:next() -> {name, kind, size} | nil at its end
+ *                                          name as it is there, kind "file", "dir" or what else
+ *                                          it is in words, size as announced
+ *   reader:extract(path, max) -> {size, sha256}
+ *                                          the bytes of that entry into a new file;
+ *                                          body_too_large: more than max, which is what it has then
+ *   pack|reader:busy() -> bool             a call of a cancelled task still runs
+ *   pack|reader:close()                    belongs into a task.defer: a cancelled task does not
+ *                                          come back here. A call under way ends first, and soon
  *
  * Each answers nil, err on failure; data_rejected: that is no tar, or a damaged one. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "bind/bind.h"
+#include "bind/held.h"
 #include "core/module.h"
 #include "store/tar.h"
 
@@ -26,36 +30,30 @@
 
 enum what { MAKE, READ, OPEN, NEXT, EXTRACT };
 
-/* Held by its userdata and by a running op: a cancelled task may drop the one before the other. */
 struct held {
+    struct kt_held base;
     const struct kt_tar_class *class;
     struct kt_tar_pack *pack; /* one of the two */
     struct kt_tar *tar;
-    int holders;
-    bool busy;
     atomic_bool cancelled;
 };
 
 struct tar_op {
-    struct kt_op op;
-    struct kt_job job;
-    struct held *held;
+    struct kt_held_op base;
     enum what what;
     char *path;
     struct kt_buf names, out;
     int64_t max, size;
     char sha256[65];
     struct kt_tar_entry entry;
-    int rc;
 };
 
-static struct tar_op *of_job(struct kt_job *job) {
-    return (struct tar_op *)((char *)job - offsetof(struct tar_op, job));
+static struct held *held_by(const struct tar_op *o) {
+    return (struct held *)o->base.held;
 }
 
-static void release(struct held *h) {
-    if (--h->holders > 0)
-        return;
+static void tar_release(struct kt_held *base) {
+    struct held *h = (struct held *)base;
     if (h->pack != NULL)
         h->class->pack_free(h->pack);
     if (h->tar != NULL)
@@ -63,44 +61,35 @@ static void release(struct held *h) {
     free(h);
 }
 
-static void make(struct tar_op *o) {
-    struct held *h = o->held;
-    struct kt_error *err = &o->op.error;
+static int make(struct tar_op *o, struct kt_error *err) {
+    struct held *h = held_by(o);
     h->class = kt_module("kontor-tar", "kt_tar_libarchive", err);
     if (h->class != NULL && o->what == MAKE)
         h->pack = h->class->pack(o->path, o->names.data, err);
     else if (h->class != NULL)
         h->tar = h->class->open(o->path, &h->cancelled, err);
-    o->rc = h->pack != NULL || h->tar != NULL ? 0 : -(int)err->code;
+    return h->pack != NULL || h->tar != NULL ? 0 : -(int)err->code;
 }
 
-static void tar_run(struct kt_job *job) {
-    struct tar_op *o = of_job(job);
-    struct held *h = o->held;
-    struct kt_error *err = &o->op.error;
+static int tar_run(struct kt_held_op *base, struct kt_error *err) {
+    struct tar_op *o = (struct tar_op *)base;
+    struct held *h = held_by(o);
     switch (o->what) {
     case MAKE:
     case OPEN:
-        make(o);
-        break;
+        return make(o, err);
     case READ:
-        o->rc = h->class->read(h->pack, &o->out, err);
-        break;
+        return h->class->read(h->pack, &o->out, err);
     case NEXT:
-        o->rc = h->class->next(h->tar, &o->entry, err);
-        break;
+        return h->class->next(h->tar, &o->entry, err);
     case EXTRACT:
-        o->rc = h->class->extract(h->tar, o->path, o->max, &o->size, o->sha256, err);
-        break;
+        return h->class->extract(h->tar, o->path, o->max, &o->size, o->sha256, err);
     }
+    return 0;
 }
 
 static int push_held(lua_State *L, struct tar_op *o) {
-    struct held **box = lua_newuserdata(L, sizeof *box);
-    *box = o->held;
-    o->held->holders++;
-    luaL_getmetatable(L, o->what == MAKE ? PACK : READER);
-    lua_setmetatable(L, -2);
+    kt_held_keep(kt_held_box(L, o->what == MAKE ? PACK : READER), o->base.held);
     return 1;
 }
 
@@ -128,7 +117,7 @@ static int tar_push(lua_State *L, struct kt_op *op) {
             lua_pushlstring(L, o->out.data, o->out.len);
         return 1;
     case NEXT:
-        if (o->rc == 1)
+        if (o->base.rc == 1)
             return push_entry(L, &o->entry);
         lua_pushnil(L);
         return 1;
@@ -143,18 +132,8 @@ static int tar_push(lua_State *L, struct kt_op *op) {
     return 0;
 }
 
-static void tar_done(struct kt_job *job) {
-    struct tar_op *o = of_job(job);
-    o->held->busy = false;
-    if (o->rc < 0) {
-        struct kt_error err = o->op.error;
-        kt_op_fail(&o->op, &err);
-    } else
-        kt_op_settle(&o->op, tar_push);
-}
-
 static void tar_cancel(struct kt_op *op) {
-    atomic_store(&((struct tar_op *)op)->held->cancelled, true);
+    atomic_store(&held_by((struct tar_op *)op)->cancelled, true);
 }
 
 static void tar_free(struct kt_op *op) {
@@ -162,37 +141,33 @@ static void tar_free(struct kt_op *op) {
     free(o->path);
     kt_buf_free(&o->names);
     kt_buf_free(&o->out);
-    if (o->held != NULL)
-        release(o->held);
+    kt_held_op_free(op);
 }
 
 static const struct kt_op_class tar_class = {"tar", sizeof(struct tar_op), tar_cancel, tar_free};
 
 /* An op that holds h, or what it makes when h is NULL. */
 static struct tar_op *begin(lua_State *L, enum what what, struct held *h) {
-    struct tar_op *o = kt_op_new(L, &tar_class);
-    if (h == NULL && (h = calloc(1, sizeof *h)) == NULL) {
-        kt_op_drop(&o->op);
+    struct tar_op *o = kt_held_begin(L, &tar_class, (struct kt_held *)h, tar_run, tar_push);
+    o->what = what;
+    if (h != NULL)
+        return o;
+    if ((h = calloc(1, sizeof *h)) == NULL) {
+        kt_op_drop(&o->base.op);
         luaL_error(L, "not enough memory");
     }
-    o->what = what;
-    o->held = h;
-    h->holders++;
-    o->job.run = tar_run;
-    o->job.done = tar_done;
+    h->base.free = tar_release;
+    kt_held_keep(&o->base.held, &h->base);
     return o;
 }
 
 static int start(lua_State *L, struct kt_pool *pool, struct tar_op *o) {
     struct kt_error err;
-    int rc = o->names.failed ? kt_fail(&err, KT_NO_MEMORY, "no memory")
-                             : kt_pool_submit(pool, &o->job, &err);
-    if (rc != 0) {
-        kt_op_drop(&o->op);
-        return kt_push_error(L, &err);
-    }
-    o->held->busy = true;
-    return kt_op_yield(&o->op);
+    if (!o->names.failed)
+        return kt_held_start(L, pool, &o->base);
+    kt_fail(&err, KT_NO_MEMORY, "no memory");
+    kt_op_drop(&o->base.op);
+    return kt_push_error(L, &err);
 }
 
 static struct kt_pool *pool_of(lua_State *L) {
@@ -233,9 +208,9 @@ static int l_open(lua_State *L) {
 }
 
 static struct held *check(lua_State *L, const char *class) {
-    struct held **box = luaL_checkudata(L, 1, class);
-    luaL_argcheck(L, *box != NULL && !(*box)->busy, 1, "open and without a call under way");
-    return *box;
+    struct kt_held *h = kt_held_of(L, class);
+    luaL_argcheck(L, h != NULL && !h->busy, 1, "open and without a call under way");
+    return (struct held *)h;
 }
 
 static int l_size(lua_State *L) {
@@ -267,30 +242,22 @@ static int l_extract(lua_State *L) {
 }
 
 static int busy(lua_State *L, const char *class) {
-    struct held **box = luaL_checkudata(L, 1, class);
-    lua_pushboolean(L, *box != NULL && (*box)->busy);
+    struct kt_held *h = kt_held_of(L, class);
+    lua_pushboolean(L, h != NULL && h->busy);
     return 1;
-}
-
-static int close_held(lua_State *L, const char *class) {
-    struct held **box = luaL_checkudata(L, 1, class);
-    if (*box != NULL)
-        release(*box);
-    *box = NULL;
-    return 0;
 }
 
 static int l_pack_busy(lua_State *L) {
     return busy(L, PACK);
 }
 static int l_pack_close(lua_State *L) {
-    return close_held(L, PACK);
+    return kt_held_close(L, PACK);
 }
 static int l_reader_busy(lua_State *L) {
     return busy(L, READER);
 }
 static int l_reader_close(lua_State *L) {
-    return close_held(L, READER);
+    return kt_held_close(L, READER);
 }
 
 static const luaL_Reg functions[] = {{"pack", l_pack}, {"open", l_open}, {NULL, NULL}};
