@@ -83,6 +83,8 @@ static int flush(struct dump *d, struct kt_error *err) {
         if (n > 0)
             at += (size_t)n;
     }
+    /* Now, not all at the end: whoever commits meanwhile would wait behind it. */
+    sync_file_range(d->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     kt_hash_add(&d->hash, d->buf.data, d->buf.len);
     d->bytes += (int64_t)d->buf.len;
     kt_buf_clear(&d->buf);

@@ -1,7 +1,7 @@
 """Load 1 on MongoDB: the same routes against FastAPI + motor over the same server, and how many commands each sends it.
 Processor time is that of the services alone; the server (secantusd-py) runs on the load generator's processor and counts
 for nobody."""
-import subprocess
+import os
 import sys
 
 import machine
@@ -24,9 +24,12 @@ def server():
     """A server on the load generator's processor; a context manager."""
     class Pinned(Server):
         def start(self):
-            super().start()
-            subprocess.run(["taskset", "-a", "-c", "-p", str(machine.LOAD_CPU), str(self.child.pid)], check=True, capture_output=True)
-            return self
+            before = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, {machine.LOAD_CPU})  # which it inherits
+            try:
+                return super().start()
+            finally:
+                os.sched_setaffinity(0, before)
     return Pinned()
 
 
