@@ -268,6 +268,31 @@ def test_a_dropped_project_leaves_no_user(server, tmp_path):
         assert not users_of(server, "kt-drop-p") and "kt-drop-p" not in root.list_database_names()
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_erased_project_leaves_no_user(make, server, killed):
+    """Also where it was killed when the database was gone and its user not yet. What was cloned from it has its own."""
+    with Proxy("127.0.0.1", server.port) as proxy:
+        service = make(MONGODB_URL=through(proxy, server)).start()
+        database = project(service, "one")
+        dataset(service, "one")
+        service.job("POST", "/api/v1/projects/one/clone", {"project_id": "twin"})
+        hung = proxy.add("hang", "dropAllUsersFromDatabase") if killed else None
+        answer = service.post("/api/v1/projects/one/erase", {"confirm": "one"})
+        assert answer.status == 202, answer.body
+        if killed:
+            eventually(lambda: hung.used, "it hangs")
+            with as_root(server) as root:
+                assert database not in root.list_database_names() and users_of(server, database)
+            service.kill_supervisor()
+            service.start()
+        service.ended_job(answer.json()["job_id"])
+        with as_root(server) as root:
+            assert database not in root.list_database_names() and users_of(server, database) == []
+        twin = service.prefix + "twin"
+        assert names(service, "twin") == ["plain"] and users_of(server, twin) == [("kontor", [("readWrite", twin)])]
+        service.stop()
+
+
 def test_more_projects_than_connections(server, tmp_path):
     """The least recently used gives way, and is made again."""
     projects = [f"p-{n}" for n in range(70)]
