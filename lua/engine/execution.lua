@@ -196,7 +196,7 @@ local function read(project, id)
   -- By its id alone: those of a clone carry the number of the project that they were run in.
   local doc, err = db:find_one("kt_p_executions", { _id = id })
   if not doc then
-    return nil, err or { code = "not_found", message = "there is no such execution", retryable = false }
+    return nil, err or { code = "not_found", retryable = false }
   end
   if not states.FINAL[doc.status] then
     local seq

@@ -72,7 +72,7 @@ function M.open(project_id, execution_id, since)
   end
   if not last then
     hub.unsubscribe(execution_id, self.listen)
-    return nil, err or { code = "not_found", message = "there is no such execution", retryable = false }
+    return nil, err or { code = "not_found", retryable = false }
   end
   self.status = doc.status
   self.last_seq = last

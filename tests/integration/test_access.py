@@ -15,6 +15,8 @@ from conftest import KONTOR, eventually
 MARK = "Zg7-only-the-others-see-this"
 ROLES = ["viewer", "operator", "author", "admin"]
 RANK = {"any": 0, **{role: i + 1 for i, role in enumerate(ROLES)}}
+UNKNOWN = {"instance_id": "inst_" + "1" * 32, "dataset_id": "ds_" + "1" * 32, "execution_id": "exec_9_" + "1" * 32, "key_id": "key_" + "1" * 32,
+           "backup_id": "bak_" + "1" * 32, "job_id": "job_" + "1" * 32}
 NO_KEY = "kt_" + "0" * 32 + "_" + "A" * 43
 
 
@@ -148,14 +150,12 @@ def test_another_project_is_one_that_is_not_there(world, routes):
 def test_ids_of_another_project_are_ids_of_nothing(world, routes):
     """Ids that exist there, in a path that is one's own, also with a key that may see both."""
     others, mine = world.ids["other"], world.ids["mine"]
-    made_up = {"instance_id": "inst_" + "1" * 32, "dataset_id": "ds_" + "1" * 32, "execution_id": "exec_9_" + "1" * 32,
-               "key_id": "key_" + "1" * 32, "backup_id": "bak_" + "1" * 32}
-    for route, name in itertools.product(routes, made_up):
+    for route, name in itertools.product(routes, UNKNOWN):
         if "{%s}" % name not in route["path"] or "{project_id}" not in route["path"]:
             continue
         for key in ("admin", "both"):
             theirs = send(world, key, route, {**mine, name: others[name]})
-            nobody = send(world, key, route, {**mine, name: made_up[name]})
+            nobody = send(world, key, route, {**mine, name: UNKNOWN[name]})
             assert problem_of(theirs) == problem_of(nobody), (route["id"], name)
             assert theirs.status == 404, (route["id"], name, theirs.body)
 
@@ -168,6 +168,9 @@ def test_malformed_ids(world, routes, bad):
             if answer.status == 414:
                 continue
             assert answer.status == 404, (route["id"], name, answer.status, answer.body)
+            if name != "project_id":
+                unknown = send(world, "root", route, {**world.ids["mine"], name: UNKNOWN.get(name, "nothing-of-this-name")})
+                assert problem_of(answer) == problem_of(unknown), (route["id"], name)
 
 
 def test_jobs_of_another_project(world):
