@@ -126,7 +126,6 @@ int mg_ask(mongoc_client_t *client, const char *db, bool *yes, struct kt_error *
 /* 0 when the database is there. */
 int mg_known(struct mg_engine *e, mongoc_client_t *client, const char *db, struct kt_error *err);
 void mg_touch(struct mg_engine *e, const char *db); /* something in it changed */
-void mg_touch_all(struct mg_engine *e);
 void mg_forget(struct mg_engine *e, const char *db);
 void mg_forget_all(struct mg_engine *e);
 /* A write command outside a transaction; the server's error `fine` is none. */

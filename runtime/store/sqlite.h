@@ -107,7 +107,6 @@ void sq_bind_key(sqlite3_stmt *s, int at, struct kt_buf *key); /* takes the byte
 /* The catalog, read anew when the schema changed. NULL coll: not made yet (*rc 0) or an error. */
 struct sq_coll *sq_coll(struct sq_conn *c, const char *name, int *rc, struct kt_error *err);
 bool sq_indexed(const struct sq_coll *coll, const char *path);
-const char *sq_expr(const char *path); /* "id" or NULL: the key function is needed */
 
 /* sqlite_file.c */
 struct sq_file *sq_file_acquire(struct sq_engine *e, const char *name, struct kt_error *err);
