@@ -13,13 +13,11 @@ local given = require "lib.given"
 local ids = require "domain.ids"
 local jobs = require "domain.job"
 local json = require "json"
-local log = require "kt.log"
 local problem = require "http.problem"
 local project = require "domain.project"
 local schema = require "http.schema"
 local store = require "kt.store"
 local T = require "http.types"
-local task = require "kt.task"
 local unit_files = require "domain.unit_files"
 local unit_load = require "units.load"
 local value = require "value"
@@ -28,8 +26,6 @@ local M = {}
 
 local coll = "kt_m_projects"
 local in_use = {active = true, suspended = true, archived = true}
--- Seconds that requests which have the project open get to end.
-local settle_seconds = 0.5
 
 local without_secrets = {"without_secrets", T.bool, default = false,
   doc = "Leave out secrets whose key is not here, instead of refusing"}
@@ -148,10 +144,7 @@ jobs.define("restore", {steps = 5, run = function(job, step)
   local began = clock.monotonic()
   step(2)
   fault.kill("unit.taken_out")
-  -- What was on its way ends. A database that is damaged or half made is no reason not to replace it.
-  ok, err = unit_load.end_runs({id = id, db = db}, "the project was restored from a backup")
-  if not ok then log.warn("unit.end_runs", {project_id = id, msg = tostring(err.code) .. ": " .. tostring(err.message)}) end
-  task.sleep(settle_seconds)
+  unit_load.quiesce({id = id, db = db}, "the project was restored from a backup")
   ok, err = move(job, {"restoring"}, {set = {emptied = true}}, "being restored")
   if not ok then return nil, err end
   step(3)

@@ -11,20 +11,16 @@ local file = require "kt.file"
 local given = require "lib.given"
 local jobs = require "domain.job"
 local json = require "json"
-local log = require "kt.log"
 local problem = require "http.problem"
 local project = require "domain.project"
 local store = require "kt.store"
 local T = require "http.types"
-local task = require "kt.task"
 local unit = require "units.copy"
 local unit_load = require "units.load"
 
 local M = {}
 
 local page = 500
--- Seconds that requests which have the project open get to end.
-local settle_seconds = 0.5
 
 M.types = {
   erase = T.object("EraseProject", {{"confirm", T.str(), required = true, doc = "The project's id once more"}}),
@@ -52,19 +48,6 @@ end
 local function drop(id)
   local ok, err = store.drop(project.database_name(id))
   return (ok or err.code == "not_found") and true or nil, err
-end
-
--- Twice: a commit that was on its way may have made the database again.
-local function drop_database(id)
-  local db = store.database(project.database_name(id))
-  local ok, err = unit_load.end_runs({id = id, db = db}, "the project was erased")
-  if not ok and err.code ~= "not_found" then
-    log.warn("unit.end_runs", {project_id = id, msg = tostring(err.code) .. ": " .. tostring(err.message)})
-  end
-  ok, err = drop(id)
-  if not ok then return nil, err end
-  task.sleep(settle_seconds)
-  return drop(id)
 end
 
 local function remove_files(id)
@@ -186,8 +169,9 @@ jobs.define("erase", {steps = 4, run = function(job, step)
   local id = job.project_id
   local doc, err = master():find_one("kt_m_projects", {_id = id, status = "erasing", job = job._id})
   if not doc then return nil, err or problem.err("conflict", ("the project %s is not being erased any more"):format(id)) end
+  unit_load.quiesce({id = id, db = store.database(project.database_name(id))}, "the project was erased")
   local ok
-  ok, err = drop_database(id)
+  ok, err = drop(id)
   if not ok then return nil, err end
   step(1)
   fault.kill("unit.dropped")
@@ -196,6 +180,8 @@ jobs.define("erase", {steps = 4, run = function(job, step)
   step(2)
   fault.kill("unit.removed")
   ok, err = remove_lines(id, job, doc.created_at.ms)
+  -- A commit that was on its way may have made the database again.
+  if ok then ok, err = drop(id) end
   if not ok then return nil, err end
   step(3)
   fault.kill("unit.erased")

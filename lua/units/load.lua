@@ -2,11 +2,13 @@
 
 local finish = require "engine.finish"
 local json = require "json"
+local log = require "kt.log"
 local migrations = require "domain.migrations"
 local problem = require "http.problem"
 local project = require "domain.project"
 local secret = require "domain.secret"
 local store = require "kt.store"
+local task = require "kt.task"
 local upload = require "domain.upload"
 
 local M = {}
@@ -15,6 +17,7 @@ local executions = "kt_p_executions"
 local unfinished = {"delayed", "queued", "waiting", "paused", "running"}
 local page = 200
 local attempts = 20
+local settle_seconds = 0.5
 
 -- What has not begun is cancelled; what was on its way has failed, and may be started again.
 local function end_of(status, why)
@@ -55,6 +58,18 @@ function M.end_runs(unit, why)
     idle = ended == 0 and idle + 1 or 0
   end
   return nil, problem.err("conflict", "the runs of " .. unit.id .. " change too fast")
+end
+
+---Before a database is dropped: its runs are ended, and requests that have it open get a moment. A database that is
+---damaged or half made is no reason not to go on. Yields.
+---@param unit {id: string, db: table}
+---@param why string as of end_runs
+function M.quiesce(unit, why)
+  local ended, err = M.end_runs(unit, why)
+  if not ended and err.code ~= "not_found" then
+    log.warn("unit.end_runs", {project_id = unit.id, msg = tostring(err.code) .. ": " .. tostring(err.message)})
+  end
+  task.sleep(settle_seconds)
 end
 
 -- Secrets are sealed for their project: under another id each is sealed anew. `without`: one whose key is not
