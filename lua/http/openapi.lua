@@ -55,7 +55,7 @@ function kinds.int(ty) return {type = "integer", minimum = ty.min, maximum = ty.
 function kinds.num(ty) return {type = "number", minimum = ty.min, maximum = ty.max} end
 function kinds.bool() return {type = "boolean"} end
 function kinds.dec() return {type = "string", pattern = "^-?[0-9]+(?:\\.[0-9]+)?$"} end
-function kinds.usd() return {type = "string", pattern = "^-?[0-9]+(?:\\.[0-9]{1,9})?$", description = "USD"} end
+function kinds.usd() return {type = "string", pattern = "^[0-9]+(?:\\.[0-9]{1,9})?$", description = "USD"} end
 function kinds.ts() return {type = "string", format = "date-time"} end
 function kinds.date() return {type = "string", format = "date"} end
 function kinds.any() return {} end

@@ -126,6 +126,7 @@ function check.usd(_, v, ctx, path)
   if not check.dec(nil, v, ctx, path) then return nil end
   local nano, why = decimal.to_nano(v)
   if not nano then return fail(ctx, path, "format", why) end
+  if nano:sub(1, 1) == "-" then return fail(ctx, path, "min", "must be at least 0") end
   return decimal.from_nano(nano)
 end
 

@@ -39,7 +39,7 @@ function M.num(min, max) return {kind = "num", min = min, max = max} end
 
 M.bool = {kind = "bool"}
 M.dec = {kind = "dec"}
--- Money: a decimal with at most 9 decimals outside, int64 nano-USD in the store, where the field's
+-- Money that is spent or may be: a decimal from 0 with at most 9 decimals outside, int64 nano-USD in the store, where the field's
 -- name ends in _nano instead of _usd.
 M.usd = {kind = "usd"}
 M.ts = {kind = "ts"}

@@ -45,14 +45,15 @@ def test_all_faults_of_a_body_at_once(api):
         "project_id": "../etc", "project_name": 7, "description": "x" * 2001, "customer_name": None, "created_by": {},
         "status": "active", "settings": {"sync_wait_seconds": 0, "log_level": "loud", "extra": 1},
         "quotas": {"running": 1.5, "storage_bytes": 2**53 + 2},
-        "budgets": [{"scope": "project", "period": "day", "limit_usd": "1.0000000001"}, {"scope": "all"}],
+        "budgets": [{"scope": "project", "period": "day", "limit_usd": "1.0000000001"}, {"scope": "all"},
+                    {"scope": "project", "period": "day", "limit_usd": "-1"}],
         "retention_days": [], "backup": {"at": "24:00"}, "rule_params": "x", "nope/~": 1})
     check_problem(answer, 422, "validation_failed", fields={
         "what": "unknown_field", "/project_id": "pattern", "/project_name": "type", "/description": "length",
         "/customer_name": "type", "/created_by": "type", "/status": "immutable", "/settings/sync_wait_seconds": "min",
         "/settings/log_level": "enum", "/settings/extra": "unknown_field", "/quotas/running": "type",
         "/quotas/storage_bytes": "max", "/budgets/0/limit_usd": "format", "/budgets/1/scope": "enum",
-        "/budgets/1/period": "required", "/budgets/1/limit_usd": "required", "/retention_days": "type",
+        "/budgets/1/period": "required", "/budgets/1/limit_usd": "required", "/budgets/2/limit_usd": "min", "/retention_days": "type",
         "/backup/at": "pattern", "/rule_params": "type", "/nope~1~0": "unknown_field"})
 
 
