@@ -129,19 +129,23 @@ describe("a migration from the version before it:", function()
 
   -- The database as it was before the number, with the case's documents.
   local function old(scope, number, case)
-    db, close = helper.open(scope == "project" and "acme" or nil)
-    home, log = helper.folder(), logs[scope]
+    local name = helper.name(scope == "project" and "acme" or nil)
+    if store.exists(name) then assert(store.drop(name)) end
+    assert(store.create(name))
+    db, home, log = store.database(name), helper.folder(), logs[scope]
     assert(file.mkdir(home .. "/migrations"))
     assert(program(home, number).run(scope, db))
     for coll, documents in pairs(case.documents) do assert(db:insert(coll, documents)) end
     return state(db, log)
   end
 
+  setup(function() db, close = helper.open() end) -- once: to close it takes MongoDB's driver half a second
+  teardown(function() close() end)
+  before_each(function() home = nil end)
   after_each(function()
     store.database = database
     clock.set()
-    close()
-    assert(file.remove(home))
+    if home then assert(file.remove(home)) end
     package.loaded["domain.migrations"] = nil
   end)
 
@@ -152,8 +156,6 @@ describe("a migration from the version before it:", function()
 
     if number and not case then
       it(entry.name .. " has a case", function()
-        db, close = helper.open()
-        home = helper.folder()
         error("spec/domain/migration_cases.lua has none for migrations/" .. entry.name)
       end)
     elseif number then
@@ -195,10 +197,7 @@ describe("a migration from the version before it:", function()
           local lock = db:find_one(log, {_id = "lock"})
           assert.is_true(not lock or lock.until_at.ms <= clock.now())
           assert.equal(1, db:count(log, {number = number}))
-          if died then
-            close()
-            assert(file.remove(home))
-          end
+          if died then assert(file.remove(home)) end
         until not died
         assert.is_true(last >= 3, "the lock, the row and the lock again at least")
       end)
@@ -206,8 +205,6 @@ describe("a migration from the version before it:", function()
   end
 
   it("each case has its migration", function()
-    db, close = helper.open()
-    home = helper.folder()
     for name in pairs(cases) do assert.truthy(file.stat(folder .. "/" .. name), name) end
   end)
 end)
