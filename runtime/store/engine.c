@@ -20,6 +20,9 @@ const struct kt_engine_class *kt_engine_of(const struct kt_store_config *config,
     }
     if (config->url == NULL)
         return &kt_engine_sqlite;
+    /* The driver counts in a file of shared memory, from when it is loaded; a killed process would
+     * leave that. */
+    setenv("MONGOC_DISABLE_SHM", "1", 1);
     const struct kt_engine_class *class = kt_module("kontor-mongodb", "kt_engine_mongo", &why);
     if (class == NULL)
         kt_fail(err, KT_INTERNAL, "MONGODB_URL is set, but the MongoDB engine cannot be loaded: %s",

@@ -336,8 +336,6 @@ static int look(struct mg_engine *e, struct kt_error *err) {
 }
 
 static void init_once(void) {
-    /* Its counters would be a file of shared memory, which stays when the process is killed. */
-    setenv("MONGOC_DISABLE_SHM", "1", 1);
     mongoc_init();
     mongoc_log_set_handler(on_log, NULL);
     atexit(mongoc_cleanup);
