@@ -140,14 +140,16 @@ function M.of(req, access)
   return M.dev(req)
 end
 
----Is he still who he was? For answers that last: a revoked or expired key ends them. Yields.
+---Is he still who he was? For answers that last: a revoked or expired key ends them; a store that cannot be
+---asked now does not, nobody can revoke a key in it either. Yields.
 ---@param p kontor.Principal
 ---@param req table
 ---@param access kontor.Access
 ---@return boolean
 function M.still(p, req, access)
-  local who = M.of(req, access)
-  return who ~= nil and who.id == p.id and who.role == p.role
+  local who, err = M.of(req, access)
+  if not who then return err.code ~= "unauthenticated" end
+  return who.id == p.id and who.role == p.role
 end
 
 ---The reader of this machine, for routes that say `near`: metrics for a Prometheus beside us. Behind a

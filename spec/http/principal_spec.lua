@@ -55,3 +55,24 @@ describe("a principal", function()
     assert.is_true(allowed("viewer", {"a"}, {}, {role = "viewer", method = "GET"}))
   end)
 end)
+
+describe("who follows something for long", function()
+  local me = {id = "key_1", role = "viewer", projects = {"acme"}}
+  local req = {via = "tcp", headers = {["x-api-key"] = "kt_1"}, remote = "192.0.2.1"}
+  local function still(...)
+    local found = {...}
+    return principal.still(me, req, {find = function() return unpack(found) end})
+  end
+
+  it("is he as long as his key is valid and has its role", function()
+    assert.is_true(still(me))
+    assert.is_false(still(false))
+    assert.is_false(still({id = "key_1", role = "admin", projects = {"acme"}}))
+    assert.is_false(still({id = "key_2", role = "viewer", projects = {"acme"}}))
+  end)
+
+  it("is not sent away because the store is", function()
+    assert.is_true(still(nil, {code = "store_unavailable"}))
+    assert.is_true(still(nil, {code = "deadline_exceeded"}))
+  end)
+end)
