@@ -204,9 +204,15 @@ end
 ---@return integer|nil
 ---@return kontor.Error|nil
 function M.next_number()
-  local counter, err = master():find_and_modify("kt_m_counters", {_id = "project_number"},
-    {update = {inc = {value = 1}}, upsert = true, new = true})
-  return counter and counter.value, err
+  local filter = {_id = "project_number"}
+  for _ = 1, 2 do
+    local counter, err = master():find_and_modify("kt_m_counters", filter, {update = {inc = {value = 1}}, new = true})
+    if counter or err then return counter and counter.value, err end
+    -- The first project of all. Two upserts at once are an error for one of them on some servers; an insert says so.
+    local made, failed = master():insert("kt_m_counters", {_id = "project_number", value = 0})
+    if not made and failed.code ~= "already_exists" then return nil, failed end
+  end
+  return nil, problem.err("conflict", "the counter of projects was removed")
 end
 
 ---POST /master/projects.
