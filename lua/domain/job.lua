@@ -15,6 +15,7 @@ local given = require "lib.given"
 local ids = require "domain.ids"
 local json = require "json"
 local log = require "kt.log"
+local patient = require "lib.patient"
 local places = require "lib.places"
 local principals = require "http.principal"
 local problem = require "http.problem"
@@ -102,6 +103,19 @@ local function finish(job, result, err)
   return done and true, failed
 end
 
+-- The same as soon as the store takes it: a job that nobody works at must not stay running. Its worker's end
+-- leaves it to the next one.
+local function finished(job, result, err)
+  local pause = first_pause
+  while true do
+    local ok, failed = finish(job, result, err)
+    if ok then return true end
+    note(job, "end_waits", failed)
+    if not task.sleep(pause) then return nil, failed end
+    pause = math.min(2 * pause, longest_pause)
+  end
+end
+
 -- The store is away, or an answer of it was lost: what is begun again finds what was done.
 local function passing(err) return err.code == "store_unavailable" or err.code == "outcome_unknown" end
 
@@ -124,7 +138,7 @@ local function attempt(job)
   end
   if not result and passing(err) then return nil, err end
   note(job, result and "completed" or "failed", err)
-  local ended, failed = finish(job, result, err)
+  local ended, failed = finished(job, result, err)
   if not ended then return nil, failed end
   return {result = result, error = err}
 end
@@ -168,6 +182,13 @@ function M.new(principal, req, kind, project_id, input, changes)
     audit.entry(principal, "project." .. kind, "project", project_id, changes, req)}
 end
 
+-- Whether it was begun is not known yet: who asked was told so.
+local function work_if_there(job)
+  local there, err = patient.call(places.master().find_one, places.master(), coll, {_id = job._id}, {projection = {"_id"}})
+  if there then M.work(job)
+  elseif err then note(job, "not_looked_up", err) end
+end
+
 ---Commit a new job with what it begins with, and set it going. For a request.
 ---@param ctx kontor.Context
 ---@param job kontor.Job
@@ -179,9 +200,9 @@ function M.start(ctx, job, ops)
   -- A client that goes away must not take the task from a job whose commit is on its way: nobody would work at it.
   return task.detach(function()
     local done, err = commit.run(ctx, places.master(), ops, result)
-    if not done then return nil, err end
-    task.detach(M.work, job)
-    return done
+    if done then task.detach(M.work, job)
+    elseif err.code == "outcome_unknown" then task.detach(work_if_there, job) end
+    return done, err
   end):join()
 end
 

@@ -372,6 +372,15 @@ def test_a_client_that_does_not_wait(make_service):
     eventually(lambda: {j["status"] for j in service.documents(service.master)["kt_m_jobs"]} == {"completed"}, "all jobs have ended")
 
 
+def test_an_end_that_the_store_does_not_take_at_once(make_service):
+    """Nobody else would work at the job: it must not stay running."""
+    service = make_service().start()
+    # The row of who works, the job, its audit entry; the fourth write is the job's end.
+    done = kontor(service, "backup", "default", KONTOR_FAULT="store.write:4")
+    assert "job.end_waits" in done.stderr and "job.completed" in done.stderr, done.stderr
+    assert [d["status"] for d in service.documents(service.master)["kt_m_jobs"]] == ["completed"]
+
+
 def test_one_job_at_a_time(make_service):
     """Two that want the same project: one does it, the other says so."""
     service = filled(make_service, KONTOR_WORKERS=2)
